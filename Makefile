@@ -1,0 +1,98 @@
+# mrprompt: a PostgreSQL extension (PGXS) and its companion fetcher.
+# Two commands for a fresh machine: `make demo` and `make test`; both install what is missing first.
+
+EXTENSION    = mrprompt
+EXTVERSION  := $(shell sed -n "s/^default_version *= *'\(.*\)'/\1/p" mrprompt.control)
+MODULE_big   = mrprompt
+OBJS         = $(patsubst %.cpp,%.o,$(wildcard src/crypto/*.cpp src/pg/*.cpp))
+
+# The extension's SQL by topic, in the order in which it is installed.
+SQL_PARTS    = roles functions settings users providers prices keys requests usage queue contract \
+               claim append settle tend chat read admin status enable_supabase dump privileges
+DATA         = $(wildcard sql/upgrade/*--*--*.sql)
+DATA_built   = sql/$(EXTENSION)--$(EXTVERSION).sql
+
+REGRESS      = $(basename $(notdir $(sort $(wildcard test/sql/*.sql))))
+REGRESS_OPTS = --inputdir=test
+ISOLATION    = $(basename $(notdir $(sort $(wildcard test/isolation/specs/*.spec))))
+ISOLATION_OPTS = --inputdir=test/isolation
+
+PG_CONFIG   ?= pg_config
+PGXS        := $(shell $(PG_CONFIG) --pgxs 2>/dev/null)
+CXX         ?= g++
+STRICT      ?= $(if $(CI),-Werror)
+WARNINGS     = -Wall -Wextra $(STRICT)
+
+# Nothing here is worth inlining into a query, and PGXS hides -std from the bitcode compiler.
+override with_llvm = no
+PG_CPPFLAGS  = -Isrc -isystem $(shell $(PG_CONFIG) --includedir-server 2>/dev/null) \
+               -DMRPROMPT_VERSION='"$(EXTVERSION)"' '-DPGDLLEXPORT=__attribute__((visibility("default")))' -MMD -MP
+PG_CXXFLAGS  = -std=c++20 $(WARNINGS) -Wno-register -fvisibility=hidden -fvisibility-inlines-hidden
+SHLIB_LINK   = -lcrypto -lstdc++
+EXTRA_CLEAN  = build $(wildcard sql/$(EXTENSION)--*.sql) $(patsubst %.o,%.d,$(OBJS))
+
+ifneq ($(PGXS),)
+include $(PGXS)
+else
+all:
+	@echo "pg_config is not installed: 'make demo' and 'make test' install it" >&2; exit 1
+endif
+.DEFAULT_GOAL = all
+
+$(DATA_built): $(SQL_PARTS:%=sql/install/%.sql) mrprompt.control
+	{ echo '\echo Use "CREATE EXTENSION mrprompt" to load this file. \quit'; cat $(SQL_PARTS:%=sql/install/%.sql); } > $@
+
+# --- the fetcher -------------------------------------------------------------------------------------
+PQ_CFLAGS     = $(shell pkg-config --cflags libpq 2>/dev/null)
+WORKER_FLAGS  = -std=c++20 -O2 -g $(WARNINGS) -Iworker -Isrc $(PQ_CFLAGS) -DMRPROMPT_VERSION='"$(EXTVERSION)"' -MMD -MP
+CRYPTO_SRC    = $(wildcard src/crypto/*.cpp)
+PURE_SRC      = $(wildcard worker/core/*.cpp worker/provider/*.cpp worker/engine/*.cpp)
+NET_SRC       = $(wildcard worker/net/*.cpp worker/store/*.cpp)
+objects       = $(patsubst %.cpp,build/$(1)/%.o,$(2))
+
+FETCHER       = build/mrprompt-fetcher
+FETCHER_OBJS  = $(call objects,release,$(CRYPTO_SRC) $(PURE_SRC) $(NET_SRC) worker/main.cpp)
+
+all: $(FETCHER)
+$(FETCHER): $(FETCHER_OBJS)
+	$(CXX) -o $@ $^ -lcurl -lpq -lcrypto
+
+build/release/%.o: %.cpp
+	@mkdir -p $(@D)
+	$(CXX) $(WORKER_FLAGS) -c -o $@ $<
+
+install: install-fetcher
+install-fetcher: $(FETCHER)
+	$(INSTALL_PROGRAM) -d '$(DESTDIR)$(bindir)'
+	$(INSTALL_PROGRAM) $(FETCHER) '$(DESTDIR)$(bindir)/mrprompt-fetcher'
+uninstall: uninstall-fetcher
+uninstall-fetcher:
+	rm -f '$(DESTDIR)$(bindir)/mrprompt-fetcher'
+
+# --- unit tests, under AddressSanitizer and UndefinedBehaviorSanitizer ---------------------------------
+SANITIZE      = -O1 -fsanitize=address,undefined -fno-sanitize-recover=undefined
+UNIT_OBJS     = $(call objects,unit,$(CRYPTO_SRC) $(PURE_SRC) $(NET_SRC) $(wildcard test/unit/*.cpp))
+build/unit/%.o: %.cpp
+	@mkdir -p $(@D)
+	$(CXX) $(WORKER_FLAGS) $(SANITIZE) -DFIXTURES='"$(CURDIR)/test/unit/fixtures"' -c -o $@ $<
+build/unit-tests: $(UNIT_OBJS)
+	$(CXX) $(SANITIZE) -o $@ $^ -lgtest -lgtest_main -lcurl -lpq -lcrypto
+unit: build/unit-tests
+	build/unit-tests --gtest_brief=1
+
+# --- the fake provider ----------------------------------------------------------------------------------
+build/fake-provider: $(call objects,release,$(wildcard test/provider/*.cpp))
+	$(CXX) -o $@ $^ -lssl -lcrypto
+
+# --- the two commands, and others ------------------------------------------------------------------------
+demo:
+	@examples/demo.sh
+test:
+	@test/run.sh
+bench:
+	@bench/run.sh
+format:
+	clang-format -i $$(git ls-files '*.cpp' '*.hpp')
+
+.PHONY: all install-fetcher uninstall-fetcher unit demo test bench format
+-include $(patsubst %.o,%.d,$(OBJS)) $(shell find build -name '*.d' 2>/dev/null)

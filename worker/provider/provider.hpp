@@ -1,0 +1,131 @@
+// What every protocol adapter offers: a chat job to an HTTP request, HTTP bytes to chat events. No I/O.
+#pragma once
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <utility>
+#include <vector>
+
+#include "core/json.hpp"
+#include "core/result.hpp"
+#include "crypto/secret.hpp"
+
+namespace mrprompt {
+
+using Headers = std::vector<std::pair<std::string, std::string>>;
+
+// A provider row as `claim` sends it (ARCHITECTURE.md, "provider"). Times in milliseconds.
+struct Provider {
+    std::string name;
+    std::string protocol;
+    std::string base_url;
+    std::string path;  // empty: the protocol's own ("/chat/completions", "/v1/messages")
+    std::string auth;  // bearer | x-api-key | api-key | none
+    Headers headers;
+    bool stream_usage = true;  // takes stream_options.include_usage
+    std::string ca_file;
+    int connect_timeout_ms = 10'000;
+    int first_byte_timeout_ms = 120'000;
+    int idle_timeout_ms = 120'000;
+    int total_timeout_ms = 600'000;
+};
+Result<Provider> parse_provider(const Json& row);
+
+// One chat completion to ask for; payload is the OpenAI chat format without model and stream.
+struct Chat {
+    std::string model;
+    bool stream = false;
+    Json payload;
+};
+
+struct HttpRequest {
+    std::string url;
+    Headers headers;     // content type, accept, the row's own; no secret
+    std::string secret_header;  // "Authorization: Bearer " or "x-api-key: "; empty when there is no key
+    Secret secret;       // goes behind secret_header
+    std::string body;
+    std::string ca_file;
+    int connect_timeout_ms = 0;
+    int first_byte_timeout_ms = 0;
+    int idle_timeout_ms = 0;
+    int total_timeout_ms = 0;
+};
+
+// The same meaning for every provider: prompt includes cached and cache_write, completion includes reasoning.
+struct Usage {
+    std::int64_t prompt_tokens = 0;
+    std::int64_t completion_tokens = 0;
+    std::int64_t cached_tokens = 0;
+    std::int64_t cache_write_tokens = 0;
+    std::int64_t reasoning_tokens = 0;
+};
+
+// A provider's own error, in its words; status 0 where it came inside a 200 stream.
+struct ProviderError {
+    int status = 0;
+    std::string type;     // the provider's error type or code, else "http_error", "bad_response", "cut_stream"
+    std::string code;     // the provider's machine-readable code ("insufficient_quota"), may be empty
+    std::string message;  // trimmed to 2,000 bytes
+};
+
+// A fragment of a tool call as it streams in; `index` says which call it belongs to.
+struct ToolCallFragment {
+    int index = 0;
+    std::string id;
+    std::string name;
+    std::string arguments;
+};
+
+// What a piece of body added.
+struct Delta {
+    std::string content;
+    std::string reasoning;
+    std::string refusal;
+    std::vector<ToolCallFragment> tool_calls;
+    bool empty() const { return content.empty() && reasoning.empty() && refusal.empty() && tool_calls.empty(); }
+    void append(Delta&& more);  // text is joined; fragments of one index are joined
+};
+
+// All that was learnt of one answer so far.
+struct Completion {
+    std::string content, reasoning, refusal;
+    bool has_content = false;  // an answer without text (tool calls only) has content null
+    std::vector<ToolCallFragment> tool_calls;  // whole, by index
+    std::string finish_reason;                 // stop | length | tool_calls | content_filter | …
+    std::string model, response_id;
+    std::optional<Usage> usage;
+    Json raw_usage;                        // the provider's own object, or null
+    Json raw;                              // what a later turn must send back (Anthropic thinking blocks), or null
+    std::optional<ProviderError> error;    // set: the answer is no good
+    bool complete = false;                 // the protocol's own end was seen
+};
+
+// Bytes in, completion out. Feed in any pieces: the result is the same.
+class Decoder {
+public:
+    virtual ~Decoder() = default;
+    // Adds body bytes; what they brought is appended to `delta`.
+    virtual void feed(std::string_view bytes, Delta& delta) = 0;
+    // No more bytes will come; a stream without its end gets the error "cut_stream".
+    virtual void finish(Delta& delta) = 0;
+    const Completion& completion() const { return completion_; }
+    Completion& completion() { return completion_; }
+
+protected:
+    Completion completion_;
+};
+
+class Protocol {
+public:
+    virtual ~Protocol() = default;
+    virtual Result<HttpRequest> request(const Provider&, const Chat&, const Secret& key) const = 0;
+    // `status` and `content_type` come from the response head; a non-2xx status decodes to an error.
+    virtual std::unique_ptr<Decoder> decoder(bool stream, int status, std::string_view content_type) const = 0;
+};
+
+// The adapter of that name, or null.
+const Protocol* find_protocol(std::string_view name);
+
+}  // namespace mrprompt
