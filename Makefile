@@ -4,10 +4,11 @@
 EXTENSION    = mrprompt
 EXTVERSION  := $(shell sed -n "s/^default_version *= *'\(.*\)'/\1/p" mrprompt.control)
 MODULE_big   = mrprompt
-OBJS         = $(patsubst %.cpp,%.o,$(wildcard src/crypto/*.cpp src/pg/*.cpp))
+OBJS         = $(patsubst %.cpp,%.o,$(wildcard src/crypto/*.cpp src/pg/*.cpp)) \
+               worker/core/frame.o worker/core/wiped_buffer.o
 
 # The extension's SQL by topic, in the order in which it is installed.
-SQL_PARTS    = roles functions settings users providers prices keys requests usage queue contract \
+SQL_PARTS    = roles functions users providers prices keys requests usage queue contract \
                claim append settle tend chat read admin status enable_supabase dump privileges
 DATA         = $(wildcard sql/upgrade/*--*--*.sql)
 DATA_built   = sql/$(EXTENSION)--$(EXTVERSION).sql
@@ -25,7 +26,7 @@ WARNINGS     = -Wall -Wextra $(STRICT)
 
 # Nothing here is worth inlining into a query, and PGXS hides -std from the bitcode compiler.
 override with_llvm = no
-PG_CPPFLAGS  = -Isrc -isystem $(shell $(PG_CONFIG) --includedir-server 2>/dev/null) \
+PG_CPPFLAGS  = -Isrc -Iworker -isystem $(shell $(PG_CONFIG) --includedir-server 2>/dev/null) \
                -DMRPROMPT_VERSION='"$(EXTVERSION)"' '-DPGDLLEXPORT=__attribute__((visibility("default")))' -MMD -MP
 PG_CXXFLAGS  = -std=c++20 $(WARNINGS) -Wno-register -fvisibility=hidden -fvisibility-inlines-hidden
 SHLIB_LINK   = -lcrypto -lstdc++
@@ -83,6 +84,10 @@ unit: build/unit-tests
 # --- the fake provider ----------------------------------------------------------------------------------
 build/fake-provider: $(call objects,release,$(wildcard test/provider/*.cpp))
 	$(CXX) -o $@ $^ -lssl -lcrypto
+
+# --- the bench's ceiling: a bare libcurl loop -------------------------------------------------------------
+build/curl-loop: $(call objects,release,bench/curl_loop.cpp)
+	$(CXX) -o $@ $^ -lcurl
 
 # --- the two commands, and others ------------------------------------------------------------------------
 demo:

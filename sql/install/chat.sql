@@ -1,0 +1,279 @@
+-- Asking: chat(), chat_text() and ask(), over enqueue, which checks everything and writes the rows.
+
+create function mrprompt_internal.check_messages(messages json) returns void
+    language plpgsql immutable set search_path = pg_catalog, pg_temp
+as $$
+declare
+    bad record;
+begin
+    if messages is null or json_typeof(messages) <> 'array' or json_array_length(messages) = 0 then
+        raise exception using errcode = 'PT400', message = 'messages must be a non-empty JSON array',
+            detail = format('it is %s', coalesce(json_typeof(messages), 'null')),
+            hint = '[{"role": "user", "content": "Hello"}]';
+    end if;
+    select n - 1 as place, problem into bad
+    from json_array_elements(messages) with ordinality m (message, n)
+    cross join lateral (
+        select case
+            when json_typeof(message) <> 'object' then 'is no object'
+            when message ->> 'role' is null then 'has no role'
+            when message ->> 'role' not in ('system', 'developer', 'user', 'assistant', 'tool', 'function')
+                then format('has the unknown role %s', left(message ->> 'role', 50))
+            when coalesce(json_typeof(message -> 'content'), 'null') not in ('string', 'array', 'null')
+                then 'has a content that is neither a string nor an array of parts'
+            when message ->> 'content' is null and message ->> 'role' <> 'assistant' then 'has no content'
+            when message ->> 'content' is null and message -> 'tool_calls' is null
+                 and message -> 'function_call' is null and message ->> 'refusal' is null
+                then 'has neither content nor tool_calls'
+            when message ->> 'role' = 'tool' and message ->> 'tool_call_id' is null then 'is a tool message without tool_call_id'
+            when coalesce(json_typeof(message -> 'tool_calls'), 'array') <> 'array' then 'has tool_calls that are no array'
+            when json_typeof(message -> 'content') = 'array' and exists (
+                select from json_array_elements(message -> 'content') part
+                where json_typeof(part) <> 'object' or part ->> 'type' is null)
+                then 'has a content part without a type'
+            end as problem) checked
+    where problem is not null
+    limit 1;
+    if found then
+        raise exception using errcode = 'PT400', message = format('messages[%s] %s', bad.place, bad.problem),
+            hint = 'Messages are in OpenAI''s chat format: role, content, tool_calls, tool_call_id.';
+    end if;
+end
+$$;
+comment on function mrprompt_internal.check_messages(json) is 'PT400 unless the messages are in OpenAI''s chat format.';
+
+create function mrprompt_internal.chat_payload(
+    messages json, tools json, tool_choice json, response_format json, temperature double precision, top_p double precision,
+    max_tokens integer, stop json, seed bigint, parameters json) returns json
+    language plpgsql immutable set search_path = pg_catalog, pg_temp
+as $$
+declare
+    clash text;
+    more text;
+begin
+    if json_typeof(parameters) <> 'object' then
+        raise exception using errcode = 'PT400', message = 'parameters must be a JSON object',
+            detail = format('it is %s', json_typeof(parameters)), hint = '{"presence_penalty": 0.5}';
+    end if;
+    if json_typeof(tools) <> 'array' then
+        raise exception using errcode = 'PT400', message = 'tools must be a JSON array', detail = format('it is %s', json_typeof(tools));
+    end if;
+    select string_agg(k, ', ') into clash from json_object_keys(parameters) k
+    where k in ('model', 'messages', 'stream')
+       or (k = 'tools' and tools is not null) or (k = 'tool_choice' and tool_choice is not null)
+       or (k = 'response_format' and response_format is not null) or (k = 'temperature' and temperature is not null)
+       or (k = 'top_p' and top_p is not null) or (k = 'max_tokens' and max_tokens is not null)
+       or (k = 'stop' and stop is not null) or (k = 'seed' and seed is not null);
+    if clash is not null then
+        raise exception using errcode = 'PT400', message = format('parameters repeats what is given otherwise: %s', clash),
+            hint = 'Say each once: as an argument of its own where there is one.';
+    end if;
+    more := nullif(btrim(substring(btrim(parameters::text, E' \t\r\n') from '^\{(.*)\}$'), E' \t\r\n'), '');
+    -- Put together as text, so that every value stays byte for byte what the caller wrote.
+    return ('{' || concat_ws(',',
+        '"messages":' || messages, '"tools":' || tools, '"tool_choice":' || tool_choice, '"response_format":' || response_format,
+        '"temperature":' || temperature, '"top_p":' || top_p, '"max_tokens":' || max_tokens, '"stop":' || stop,
+        '"seed":' || seed, more) || '}')::json;
+end
+$$;
+comment on function mrprompt_internal.chat_payload(json, json, json, json, double precision, double precision, integer, json, bigint, json) is
+    'The OpenAI chat payload, without model and stream. PT400: a parameter said twice.';
+
+create function mrprompt_internal.pick_key(acting uuid, key_id uuid, provider text) returns mrprompt.api_keys
+    language plpgsql stable set search_path = pg_catalog, pg_temp
+as $$
+declare
+    found_key mrprompt.api_keys;
+begin
+    if key_id is not null then
+        select * into found_key from mrprompt.api_keys k
+        where k.id = pick_key.key_id and (k.user_id = acting or (k.user_id is null and exists (
+            select from mrprompt.key_grants g where g.key_id = k.id and (g.user_id is null or g.user_id = acting))));
+        if not found then
+            raise exception using errcode = 'PT404', message = format('there is no key %s that you may use', key_id),
+                hint = 'select * from mrprompt.list_keys()';
+        end if;
+        if found_key.revoked_at is not null then
+            raise exception using errcode = 'PT400', message = format('key %s (%s) was revoked', key_id, found_key.masked_key),
+                detail = format('revoked at %s', found_key.revoked_at), hint = 'Add a new key, or name another one.';
+        end if;
+        if provider is not null and provider <> found_key.provider then
+            raise exception using errcode = 'PT400',
+                message = format('key %s belongs to provider %s, not %s', key_id, found_key.provider, provider),
+                hint = 'A key travels only to its own provider. Leave provider out, or name another key.';
+        end if;
+        return found_key;
+    end if;
+    select k.* into found_key from mrprompt.api_keys k
+    where k.provider = pick_key.provider and k.revoked_at is null and (k.user_id = acting or (k.user_id is null and exists (
+        select from mrprompt.key_grants g where g.key_id = k.id and (g.user_id is null or g.user_id = acting))))
+    order by k.user_id is null, k.created_at desc, k.id desc
+    limit 1;
+    return found_key;
+end
+$$;
+comment on function mrprompt_internal.pick_key(uuid, uuid, text) is
+    'The key to use: the one named, else the user''s newest own for the provider, else a shared one granted to him; or null.';
+
+create function mrprompt_internal.enqueue(
+    body json, model text, provider text, key_id uuid, stream boolean, metadata jsonb, once_key text,
+    for_user uuid, expires_at timestamptz) returns uuid
+    language plpgsql security definer set search_path = pg_catalog, pg_temp
+as $$
+declare
+    acting constant uuid := mrprompt_internal.acting_user(for_user);
+    size constant int := octet_length(body::text);
+    max_size constant int := mrprompt_internal.setting('max_payload')::int;
+    key mrprompt.api_keys;
+    place mrprompt.providers;
+    provider_name text := coalesce(provider, nullif(mrprompt_internal.setting('default_provider'), ''));
+    model_name text := nullif(model, '');
+    new_id constant uuid := mrprompt_internal.uuidv7();
+    earlier record;
+begin
+    if size > max_size then
+        raise exception using errcode = 'PT413', message = format('the payload has %s bytes, at most %s are allowed', size, max_size),
+            hint = 'Send less, or have the DBA raise mrprompt.max_payload.';
+    end if;
+    perform mrprompt_internal.check_messages(body -> 'messages');
+    if jsonb_typeof(metadata) <> 'object' then
+        raise exception using errcode = 'PT400', message = 'metadata must be a JSON object', detail = format('it is %s', jsonb_typeof(metadata));
+    end if;
+    if once_key = '' or length(once_key) > 255 then
+        raise exception using errcode = 'PT400', message = 'idempotency_key must have 1 to 255 characters',
+            detail = format('it has %s', length(once_key));
+    end if;
+    if expires_at <= clock_timestamp() then
+        raise exception using errcode = 'PT400', message = format('expires_at %s is in the past', expires_at);
+    end if;
+
+    if key_id is not null then
+        key := mrprompt_internal.pick_key(acting, key_id, provider);
+        provider_name := key.provider;
+    elsif provider_name is null then
+        select min(k.provider) into provider_name from mrprompt.api_keys k
+        where k.user_id = acting and k.revoked_at is null having count(distinct k.provider) = 1;
+        if provider_name is null then
+            raise exception using errcode = 'PT400', message = 'which provider? None is named, and your keys do not tell',
+                hint = 'Pass provider or key_id, or set mrprompt.default_provider.';
+        end if;
+    end if;
+    select * into place from mrprompt.providers p where p.name = provider_name;
+    if not found or not place.enabled then
+        raise exception using errcode = 'PT400',
+            message = format(case when place.enabled is null then 'there is no provider %s' else 'provider %s is disabled' end, left(provider_name, 100)),
+            detail = (select 'Known: ' || string_agg(p.name, ', ' order by p.name) from mrprompt.providers p where p.enabled),
+            hint = 'An admin adds one by insert into mrprompt.providers (name, protocol, base_url) values (…).';
+    end if;
+    if key.id is null then
+        key := mrprompt_internal.pick_key(acting, null, provider_name);
+    end if;
+    if key.id is null and place.key_required then
+        raise exception using errcode = 'PT400', message = format('there is no key for provider %s', provider_name),
+            hint = format('select mrprompt.add_key(%L, …), or have an admin share one with you.', provider_name);
+    end if;
+
+    model_name := coalesce(model_name, key.metadata ->> 'endpoint_id', key.metadata ->> 'model', place.default_model);
+    if model_name is null then
+        raise exception using errcode = 'PT400', message = format('which model? Provider %s has no default', provider_name),
+            hint = 'Pass model, or put endpoint_id or model into the key''s metadata.';
+    end if;
+    if length(model_name) > 256 or model_name ~ '[[:cntrl:]]' then
+        raise exception using errcode = 'PT400', message = 'the model name is longer than 256 characters or has control characters';
+    end if;
+    if place.models is not null and model_name <> all (place.models) then
+        raise exception using errcode = 'PT400', message = format('provider %s does not offer model %s', provider_name, left(model_name, 100)),
+            detail = 'It lists: ' || array_to_string(place.models, ', '),
+            hint = 'An admin changes the list in mrprompt.providers.models.';
+    end if;
+
+    insert into mrprompt.requests
+        (id, user_id, provider, model, key_id, agent_name, stream, payload, metadata, idempotency_key, expires_at)
+    values (new_id, acting, provider_name, model_name, key.id, key.metadata ->> 'agent_name', coalesce(stream, false),
+        body, coalesce(metadata, '{}'), once_key, expires_at)
+    on conflict (user_id, idempotency_key) where (idempotency_key is not null) do nothing;
+    if not found then
+        select r.id, r.payload::text = body::text and r.model = model_name and r.provider = provider_name as same
+        into earlier
+        from mrprompt.requests r where r.user_id = acting and r.idempotency_key = once_key;
+        if not earlier.same then
+            raise exception using errcode = 'PT409',
+                message = format('idempotency_key %s was used for another request', once_key),
+                detail = format('request %s', earlier.id), hint = 'Use a new key for a new request.';
+        end if;
+        return earlier.id;
+    end if;
+    insert into mrprompt_internal.queue (request_id, provider, bytes, expires_at) values (new_id, provider_name, size, expires_at);
+    perform mrprompt_internal.wake(mrprompt_internal.channel_name('fetchers'));
+    return new_id;
+end
+$$;
+comment on function mrprompt_internal.enqueue(json, text, text, uuid, boolean, jsonb, text, uuid, timestamptz) is
+    'Checks a chat request and queues it; answers its id. Nothing is queued on an error.';
+
+create function mrprompt.chat(
+    messages json, model text default null, provider text default null, key_id uuid default null,
+    tools json default null, tool_choice json default null, response_format json default null,
+    temperature double precision default null, top_p double precision default null, max_tokens integer default null,
+    stop json default null, seed bigint default null, parameters json default null,
+    stream boolean default false, metadata jsonb default '{}', idempotency_key text default null,
+    user_id uuid default null, expires_at timestamptz default null) returns uuid
+    language sql volatile
+    return mrprompt_internal.enqueue(
+        mrprompt_internal.chat_payload(messages, tools, tool_choice, response_format, temperature, top_p, max_tokens, stop, seed, parameters),
+        model, provider, key_id, stream, metadata, idempotency_key, user_id, expires_at);
+comment on function mrprompt.chat(json, text, text, uuid, json, json, json, double precision, double precision, integer, json, bigint,
+    json, boolean, jsonb, text, uuid, timestamptz) is
+    'Queues a chat completion (messages in OpenAI''s format) and returns the request''s id at once. parameters: whatever else the '
+    'provider takes. Errors: PT400 bad input, PT404 unknown key, PT409 idempotency_key used otherwise, PT413 too large, 42501 nobody.';
+
+create function mrprompt.chat_text(
+    prompt text, model text default null, provider text default null, key_id uuid default null, system text default null,
+    temperature double precision default null, max_tokens integer default null,
+    stream boolean default false, metadata jsonb default '{}', idempotency_key text default null,
+    user_id uuid default null) returns uuid
+    language sql volatile
+    return mrprompt.chat(
+        messages => array_to_json(array_remove(array[
+            case when system is not null then jsonb_build_object('role', 'system', 'content', system) end,
+            jsonb_build_object('role', 'user', 'content', coalesce(prompt, ''))], null)),
+        model => model, provider => provider, key_id => key_id, temperature => temperature, max_tokens => max_tokens,
+        stream => stream, metadata => metadata, idempotency_key => idempotency_key, user_id => user_id);
+comment on function mrprompt.chat_text(text, text, text, uuid, text, double precision, integer, boolean, jsonb, text, uuid) is
+    'chat() for a single question in plain text.';
+
+create procedure mrprompt.ask(
+    prompt text, model text default null, provider text default null, key_id uuid default null, system text default null,
+    timeout interval default '5 minutes', inout answer text default null)
+    language plpgsql
+as $$
+declare
+    id uuid;
+    until constant timestamptz := pg_catalog.clock_timestamp() operator(pg_catalog.+) timeout;
+    state record;
+begin
+    id := mrprompt.chat_text(prompt, model, provider, key_id, system);
+    commit;
+    loop
+        select w.status, w.content, w.refusal, w.error_type, w.error_message into state
+        from mrprompt.wait_for_request(id, '5 seconds') w;
+        -- Each round in a transaction of its own: no snapshot is held while the model thinks.
+        commit;
+        exit when state.status not in ('queued', 'running');
+        if pg_catalog.clock_timestamp() operator(pg_catalog.>) until then
+            raise exception using errcode = 'PT410', message = pg_catalog.format('no answer within %s', timeout),
+                detail = pg_catalog.format('request %s is %s and goes on', id, state.status),
+                hint = pg_catalog.format('select * from mrprompt.get_request(%L)', id);
+        end if;
+    end loop;
+    if state.status <> 'succeeded' then
+        raise exception using errcode = 'PT400',
+            message = pg_catalog.format('the request %s: %s', state.status, pg_catalog.concat_ws(': ', state.error_type, state.error_message)),
+            hint = pg_catalog.format('select * from mrprompt.get_request(%L)', id);
+    end if;
+    answer := coalesce(state.content, state.refusal);
+end
+$$;
+comment on procedure mrprompt.ask(text, text, text, uuid, text, interval, text) is
+    'For psql: call mrprompt.ask(''…'') queues the question, commits, waits and returns the text. Not inside a transaction block.';
+

@@ -1,0 +1,19 @@
+-- What pg_dump takes along: everything people made; not presets, leases and channel names, which are made anew.
+
+do $dump$
+declare
+    wanted text;
+begin
+    foreach wanted in array array[
+        'mrprompt.users', 'mrprompt_internal.provider_rows', 'mrprompt_internal.price_rows',
+        'mrprompt_internal.master_keys', 'mrprompt_internal.lookup_key', 'mrprompt.api_keys', 'mrprompt.key_grants',
+        'mrprompt.requests', 'mrprompt.responses', 'mrprompt.deltas',
+        'mrprompt_internal.queue', 'mrprompt_internal.cancels', 'mrprompt_internal.pauses', 'mrprompt_internal.homes'] loop
+        perform pg_extension_config_dump(wanted::regclass, '');
+    end loop;
+    for slot in 0..15 loop
+        perform pg_extension_config_dump(format('mrprompt.usage_%s', lpad(slot::text, 2, '0'))::regclass, '');
+    end loop;
+end
+$dump$;
+

@@ -1,0 +1,69 @@
+-- Who owns what, and who may do what. PUBLIC gets nothing.
+
+do $owner$
+declare
+    object record;
+begin
+    for object in
+        select c.oid::regclass as name, case c.relkind when 'v' then 'view' else 'table' end as kind
+        from pg_class c where c.relnamespace in ('mrprompt'::regnamespace, 'mrprompt_internal'::regnamespace)
+          and c.relkind in ('r', 'p', 'v')
+    loop
+        execute format('alter %s %s owner to mrprompt_owner', object.kind, object.name);
+        execute format('revoke all on %s from public', object.name);
+    end loop;
+    for object in
+        select p.oid::regprocedure as name, case p.prokind when 'p' then 'procedure' else 'function' end as kind
+        from pg_proc p where p.pronamespace in ('mrprompt'::regnamespace, 'mrprompt_internal'::regnamespace)
+    loop
+        execute format('alter %s %s owner to mrprompt_owner', object.kind, object.name);
+        execute format('revoke all on %s %s from public', object.kind, object.name);
+    end loop;
+    alter schema mrprompt owner to mrprompt_owner;
+    alter schema mrprompt_internal owner to mrprompt_owner;
+end
+$owner$;
+
+grant usage on schema mrprompt, mrprompt_internal to mrprompt_user, mrprompt_analyst, mrprompt_admin;
+grant usage on schema mrprompt_internal to mrprompt_fetcher;
+
+-- Reading. Row-level security decides which rows.
+grant select on mrprompt.users to mrprompt_user, mrprompt_analyst, mrprompt_admin;
+grant select on mrprompt.requests, mrprompt.responses, mrprompt.deltas, mrprompt.requests_in_flight to mrprompt_user, mrprompt_admin;
+grant select on mrprompt.usage, mrprompt.usage_by_day, mrprompt.usage_by_user, mrprompt.usage_by_model, mrprompt.usage_by_provider,
+    mrprompt.usage_by_key, mrprompt.usage_by_agent to mrprompt_user, mrprompt_analyst, mrprompt_admin;
+grant select on mrprompt.providers, mrprompt_internal.provider_presets, mrprompt_internal.provider_rows,
+    mrprompt.prices, mrprompt_internal.price_presets, mrprompt_internal.price_rows
+    to mrprompt_user, mrprompt_analyst, mrprompt_admin;
+
+-- Administration.
+grant insert, update, delete on mrprompt.providers, mrprompt.prices to mrprompt_admin;
+grant execute on function mrprompt.add_user, mrprompt_internal.add_user, mrprompt.pause, mrprompt.resume, mrprompt_internal.set_pause,
+    mrprompt_internal.count_in_flight, mrprompt.resume_here, mrprompt_internal.resume_here, mrprompt.doctor,
+    mrprompt_internal.require_admin, mrprompt_internal.keyring_state to mrprompt_admin;
+grant execute on procedure mrprompt.drain to mrprompt_admin;
+grant execute on function mrprompt.status, mrprompt_internal.status, mrprompt_internal.server_state to mrprompt_analyst, mrprompt_admin;
+
+-- Asking and reading answers.
+grant execute on function mrprompt.current_user_id to mrprompt_user, mrprompt_analyst, mrprompt_admin;
+grant execute on function mrprompt_internal.caller_is_admin, mrprompt_internal.setting, mrprompt_internal.slot_of,
+    mrprompt_internal.uuid_time, mrprompt_internal.uuid_at to mrprompt_user, mrprompt_analyst, mrprompt_admin;
+grant execute on function
+    mrprompt.chat, mrprompt.chat_text, mrprompt_internal.chat_payload, mrprompt_internal.enqueue,
+    mrprompt.get_request, mrprompt_internal.is_cancel_requested, mrprompt.wait_for_request, mrprompt.stream,
+    mrprompt_internal.refuse_own, mrprompt_internal.is_own_change, mrprompt_internal.begin_wait,
+    mrprompt_internal.change_counter, mrprompt_internal.wait_for_change,
+    mrprompt.cancel_request, mrprompt_internal.request_cancel,
+    mrprompt.notification_channel, mrprompt_internal.my_channel, mrprompt_internal.in_flight to mrprompt_user, mrprompt_admin;
+grant execute on procedure mrprompt.ask to mrprompt_user, mrprompt_admin;
+
+-- The contract, and nothing else.
+grant execute on function mrprompt_internal.hello, mrprompt_internal.claim, mrprompt_internal.append, mrprompt_internal.settle,
+    mrprompt_internal.heartbeat, mrprompt_internal.tend, mrprompt_internal.supervisor_state, mrprompt_internal.fetcher_gone,
+    mrprompt_internal.local_fetchers_gone, mrprompt_internal.notify_changes, mrprompt_internal.notify_fetchers to mrprompt_fetcher;
+
+-- keys.sql's grants stand in keys.sql; they were revoked from public only.
+
+-- From here on the supervisor of this database may come: wake it when the installation commits.
+select mrprompt_internal.wake(mrprompt_internal.channel_name('fetchers'));
+

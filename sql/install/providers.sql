@@ -1,0 +1,140 @@
+-- Providers as rows: presets that come with the release, and under the same view the rows that admins write.
+
+create table mrprompt_internal.provider_presets (
+    name varchar(50) primary key check (name ~ '^[a-z0-9][a-z0-9_.-]*$'),
+    protocol text not null check (protocol in ('openai', 'anthropic')),
+    base_url text not null check (base_url ~ '^https?://[^[:space:]/?#@]+(/[^[:space:]?#]*)?$'),
+    path text check (path ~ '^/[^[:space:]#]*$'),
+    auth text not null default 'bearer' check (auth in ('bearer', 'x-api-key', 'api-key', 'none')),
+    key_required boolean not null default false,
+    headers jsonb not null default '{}' check (
+        jsonb_typeof(headers) = 'object'
+        and not jsonb_path_exists(headers, '$.* ? (@.type() != "string" || @ like_regex "[\r\n]")')),
+    stream_usage boolean not null default true,
+    models text[],
+    default_model text,
+    allow_http boolean not null default false,
+    ca_file text check (ca_file ~ '^/'),
+    connect_timeout_ms integer not null default 10000 check (connect_timeout_ms between 1 and 600000),
+    first_byte_timeout_ms integer not null default 300000 check (first_byte_timeout_ms between 1 and 86400000),
+    idle_timeout_ms integer not null default 120000 check (idle_timeout_ms between 1 and 86400000),
+    total_timeout_ms integer not null default 900000 check (total_timeout_ms between 1 and 86400000),
+    enabled boolean not null default true,
+    description text,
+    constraint https_unless_allowed check (allow_http or base_url like 'https://%')
+);
+comment on table mrprompt_internal.provider_presets is 'Providers as this release knows them. Not dumped: an upgrade may change them.';
+
+create table mrprompt_internal.provider_rows (like mrprompt_internal.provider_presets including all);
+comment on table mrprompt_internal.provider_rows is
+    'Providers that admins added or changed; a row here stands in front of the preset of its name.';
+
+alter table mrprompt_internal.provider_presets enable row level security;
+alter table mrprompt_internal.provider_rows enable row level security;
+create policy readable on mrprompt_internal.provider_presets for select
+    to mrprompt_user, mrprompt_analyst, mrprompt_admin using (true);
+create policy readable on mrprompt_internal.provider_rows for select
+    to mrprompt_user, mrprompt_analyst, mrprompt_admin using (true);
+
+create view mrprompt.providers with (security_invoker = true) as
+    select r.*, false as preset from mrprompt_internal.provider_rows r
+    union all
+    select p.*, true from mrprompt_internal.provider_presets p
+    where not exists (select from mrprompt_internal.provider_rows r where r.name = p.name);
+comment on view mrprompt.providers is
+    'Where chat requests can go. Admins insert, update and delete here; deleting a changed preset brings the preset back.';
+comment on column mrprompt.providers.protocol is 'openai (chat completions) or anthropic (messages).';
+comment on column mrprompt.providers.base_url is
+    'https, or http where allow_http; {model} stands for the percent-encoded model name.';
+comment on column mrprompt.providers.path is
+    'Behind base_url; null: the protocol''s own (/chat/completions or /v1/messages). {model} as in base_url.';
+comment on column mrprompt.providers.auth is
+    'How the key travels: bearer, x-api-key, api-key (headers of those names), none.';
+comment on column mrprompt.providers.key_required is 'Whether a request without a key is refused at the call.';
+comment on column mrprompt.providers.headers is 'Further request headers, {"name": "value"}. Never put a key here.';
+comment on column mrprompt.providers.stream_usage is 'Whether the server takes stream_options.include_usage.';
+comment on column mrprompt.providers.models is 'Models that may be asked for; null: any.';
+comment on column mrprompt.providers.ca_file is 'A file of CA certificates on the fetcher''s machine; null: the system''s.';
+comment on column mrprompt.providers.preset is 'Whether the row is the release''s own, unchanged.';
+
+-- An insert that leaves a column out gets the table's default for it.
+do $defaults$
+declare
+    col record;
+begin
+    for col in
+        select a.attname, pg_get_expr(d.adbin, d.adrelid) as expression
+        from pg_attrdef d join pg_attribute a on a.attrelid = d.adrelid and a.attnum = d.adnum
+        where d.adrelid = 'mrprompt_internal.provider_rows'::regclass
+    loop
+        execute format('alter view mrprompt.providers alter column %I set default %s', col.attname, col.expression);
+    end loop;
+end
+$defaults$;
+
+create function mrprompt_internal.write_provider() returns trigger
+    language plpgsql security definer set search_path = pg_catalog, pg_temp
+as $$
+declare
+    row_ mrprompt_internal.provider_rows;
+begin
+    if tg_op = 'DELETE' then
+        delete from mrprompt_internal.provider_rows r where r.name = old.name;
+        if not found then
+            raise exception using errcode = 'PT400', message = format('provider %s comes with mrprompt and cannot be deleted', old.name),
+                hint = format('update mrprompt.providers set enabled = false where name = %L', old.name);
+        end if;
+        return old;
+    end if;
+    if tg_op = 'UPDATE' and new.name <> old.name then
+        raise exception using errcode = 'PT400', message = format('the provider name %s cannot change', old.name),
+            detail = 'Sealed keys are bound to the provider''s name.', hint = 'Insert a new provider.';
+    end if;
+    if new.base_url like 'http://%' and not coalesce(new.allow_http, false) then
+        raise exception using errcode = 'PT400', message = format('base_url of provider %s is plain http', new.name),
+            detail = format('base_url is %s', new.base_url),
+            hint = 'Use https, or set allow_http = true for a server on a network you trust.';
+    end if;
+    row_ := jsonb_populate_record(null::mrprompt_internal.provider_rows, to_jsonb(new));
+    if tg_op = 'INSERT' then
+        if exists (select from mrprompt.providers p where p.name = new.name) then
+            raise exception using errcode = 'PT409', message = format('provider %s exists', new.name),
+                hint = format('update mrprompt.providers set … where name = %L', new.name);
+        end if;
+        insert into mrprompt_internal.provider_rows values (row_.*);
+    else
+        delete from mrprompt_internal.provider_rows r where r.name = new.name;
+        insert into mrprompt_internal.provider_rows values (row_.*);
+    end if;
+    return new;
+end
+$$;
+create trigger write_provider instead of insert or update or delete on mrprompt.providers
+    for each row execute function mrprompt_internal.write_provider();
+
+insert into mrprompt_internal.provider_presets
+    (name, protocol, base_url, path, auth, key_required, stream_usage, allow_http, description)
+values
+    ('openai', 'openai', 'https://api.openai.com/v1', null, 'bearer', true, true, false, 'OpenAI'),
+    ('anthropic', 'anthropic', 'https://api.anthropic.com', null, 'x-api-key', true, true, false, 'Anthropic'),
+    ('vanchin', 'openai', 'https://vanchin.streamlake.ai/api/gateway/v1/endpoints', null, 'bearer', true, true, false,
+        'VanchinAI (StreamLake): the model is an endpoint id, ep-…'),
+    ('azure', 'openai', 'https://example.openai.azure.com/openai/deployments/{model}',
+        '/chat/completions?api-version=2024-10-21', 'api-key', true, true, false,
+        'Azure OpenAI: put your resource''s name into base_url; the model is the deployment'),
+    ('openai-compatible', 'openai', 'https://llm.example.com/v1', null, 'bearer', false, true, false,
+        'Any OpenAI-compatible server: put its address into base_url'),
+    ('openrouter', 'openai', 'https://openrouter.ai/api/v1', null, 'bearer', true, true, false, 'OpenRouter'),
+    ('groq', 'openai', 'https://api.groq.com/openai/v1', null, 'bearer', true, true, false, 'Groq'),
+    ('deepseek', 'openai', 'https://api.deepseek.com', null, 'bearer', true, true, false, 'DeepSeek'),
+    ('mistral', 'openai', 'https://api.mistral.ai/v1', null, 'bearer', true, false, false,
+        'Mistral (sends usage unasked and refuses stream_options)'),
+    ('together', 'openai', 'https://api.together.xyz/v1', null, 'bearer', true, true, false, 'Together AI'),
+    ('xai', 'openai', 'https://api.x.ai/v1', null, 'bearer', true, true, false, 'xAI'),
+    ('gemini', 'openai', 'https://generativelanguage.googleapis.com/v1beta/openai', null, 'bearer', true, true, false,
+        'Google Gemini through its OpenAI-compatible base'),
+    ('ollama', 'openai', 'http://127.0.0.1:11434/v1', null, 'bearer', false, true, true, 'Ollama on this machine'),
+    ('vllm', 'openai', 'http://127.0.0.1:8000/v1', null, 'bearer', false, true, true, 'vLLM on this machine'),
+    ('llamacpp', 'openai', 'http://127.0.0.1:8080/v1', null, 'bearer', false, true, true, 'llama.cpp server on this machine'),
+    ('litellm', 'openai', 'http://127.0.0.1:4000/v1', null, 'bearer', false, true, true, 'LiteLLM proxy on this machine');
+

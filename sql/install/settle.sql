@@ -1,0 +1,169 @@
+-- The contract's settle: the outcome of an attempt, its answer, its ledger row and the request's next state, in one commit.
+
+create function mrprompt_internal.price_at(provider text, model text, answered_by text, moment timestamptz)
+    returns table (input numeric, output numeric, cached numeric, cache_write numeric)
+    language sql stable
+begin atomic
+    select p.input, p.output, coalesce(p.cached, p.input), coalesce(p.cache_write, p.input)
+    from (
+        select 1 as place, r.model, r.effective_from, r.input, r.output, r.cached, r.cache_write
+        from mrprompt_internal.price_rows r
+        where r.provider = price_at.provider and r.model in (price_at.model, answered_by) and r.effective_from <= moment
+        union all
+        select 2, r.model, r.effective_from, r.input, r.output, r.cached, r.cache_write
+        from mrprompt_internal.price_presets r
+        where r.provider = price_at.provider and r.model in (price_at.model, answered_by) and r.effective_from <= moment
+    ) p
+    order by p.model = price_at.model desc, p.place, p.effective_from desc
+    limit 1;
+end;
+comment on function mrprompt_internal.price_at(text, text, text, timestamptz) is
+    'The price in force: of the model asked for, else of the model that answered; no row where neither has one.';
+
+create function mrprompt_internal.settle(args json) returns json
+    language plpgsql security definer set search_path = pg_catalog, pg_temp
+    set lock_timeout = '1s' set jit = off set enable_seqscan = off set enable_hashjoin = off set enable_mergejoin = off
+as $$
+declare
+    fetcher constant mrprompt_internal.fetchers := mrprompt_internal.enter(args);
+begin
+    return mrprompt_internal.settle_slice(fetcher.id, args -> 'outcomes');
+end
+$$;
+comment on function mrprompt_internal.settle(json) is
+    'Contract: ends attempts, each exactly once. Answers which were busy (send again), stale (changed nothing), rejected.';
+
+create function mrprompt_internal.settle_slice(fetcher_id uuid, outcomes json) returns json
+    language plpgsql set search_path = pg_catalog, pg_temp
+as $$
+declare
+    half constant int := json_array_length(outcomes) / 2;
+    first_half json;
+    second_half json;
+    bad_id uuid;
+begin
+    return mrprompt_internal.settle_items(fetcher_id, outcomes);
+exception when data_exception or integrity_constraint_violation or program_limit_exceeded then
+    if json_array_length(outcomes) = 1 then
+        bad_id := (outcomes -> 0 ->> 'request')::uuid;
+        -- The attempt has ended, whatever its outcome looks like: say so, and keep the others going.
+        perform mrprompt_internal.settle_items(fetcher_id, json_build_array(json_build_object(
+            'request', bad_id, 'attempt', outcomes -> 0 -> 'attempt', 'result', 'failed', 'error', json_build_object(
+                'type', 'rejected_by_database', 'message', format('the answer could not be stored: %s (%s)', sqlerrm, sqlstate)))));
+        return json_build_object('busy', '[]'::json, 'stale', '[]'::json, 'rejected', json_build_array(
+            json_build_object('request', bad_id, 'sqlstate', sqlstate, 'message', sqlerrm)));
+    end if;
+    first_half := mrprompt_internal.settle_slice(fetcher_id,
+        (select json_agg(o) from (select o from json_array_elements(outcomes) with ordinality e (o, n) where n <= half) s));
+    second_half := mrprompt_internal.settle_slice(fetcher_id,
+        (select json_agg(o) from (select o from json_array_elements(outcomes) with ordinality e (o, n) where n > half) s));
+    return (select json_object_agg(word, (
+                select coalesce(json_agg(e), '[]') from (
+                    select json_array_elements(first_half -> word) as e
+                    union all select json_array_elements(second_half -> word)) both_))
+            from unnest(array['busy', 'stale', 'rejected']) word);
+end
+$$;
+comment on function mrprompt_internal.settle_slice(uuid, json) is
+    'Settles some outcomes; where the whole does not go in, its halves are tried, so that a bad one fails alone.';
+
+create function mrprompt_internal.settle_items(fetcher_id uuid, outcomes json) returns json
+    language plpgsql set search_path = pg_catalog, pg_temp
+as $$
+declare
+    moment constant timestamptz := clock_timestamp();
+    max_failures constant int := mrprompt_internal.setting('max_failures')::int;
+    settled uuid[];
+    busy json;
+    stale json;
+begin
+    with o as materialized (
+        select * from json_to_recordset(outcomes) as o (
+            request uuid, attempt int, result text, deltas json, response json, usage json, raw_usage jsonb,
+            provider_request_id text, http_status int, first_token_ms int, total_ms int, error json,
+            retry_after_ms bigint, counts_as_failure boolean)
+    ), ended as materialized (
+        -- A row that somebody else holds is not waited for: the fetcher sends it again.
+        select o.*, r.user_id, r.provider, r.model, r.key_id, r.agent_name, r.stream,
+            r.failures + coalesce(o.counts_as_failure and o.result = 'retry', false)::int as failures_now,
+            u.prompt_tokens, u.completion_tokens, u.cached_tokens, u.cache_write_tokens, u.reasoning_tokens,
+            a.content, a.tool_calls, a.refusal, a.reasoning, a.finish_reason, a.model as answered_by,
+            a.provider_response_id, a.raw,
+            o.error ->> 'type' as error_type, (o.error ->> 'status')::int as error_status, o.error ->> 'message' as error_message,
+            case when o.result <> 'retry' then o.result
+                 when exists (select from mrprompt_internal.cancels c where c.request_id = o.request) then 'cancelled'
+                 when r.failures + coalesce(o.counts_as_failure, false)::int >= max_failures then 'failed'
+                 when q.expires_at <= moment + coalesce(o.retry_after_ms, 0) * interval '1 ms' then 'expired'
+                 else 'queued' end as status_now
+        from o
+        join mrprompt_internal.queue q on q.request_id = o.request
+        join mrprompt.requests r on r.id = o.request
+        left join lateral json_to_record(o.usage) as u (
+            prompt_tokens bigint, completion_tokens bigint, cached_tokens bigint, cache_write_tokens bigint,
+            reasoning_tokens bigint) on true
+        left join lateral json_to_record(o.response) as a (
+            content text, tool_calls json, refusal text, reasoning text, finish_reason text, model text,
+            provider_response_id text, raw json) on true
+        where q.attempt = o.attempt and q.fetcher_id is not distinct from settle_items.fetcher_id  -- by its key, not by the claims' index
+        order by o.request
+        for update of q, r skip locked
+    ), tail as (
+        insert into mrprompt.deltas (request_id, seq, attempt, content, reasoning, refusal, tool_calls)
+        select e.request, (e.attempt - 1) * 1000000::bigint + d.seq, e.attempt, d.content, d.reasoning, d.refusal, d.tool_calls
+        from ended e, json_to_recordset(e.deltas) as d (
+            seq bigint, content text, reasoning text, refusal text, tool_calls json)
+        where e.stream and d.seq between 1 and 999999
+        on conflict (request_id, seq) do nothing
+    ), answer as (
+        insert into mrprompt.responses (request_id, attempt, content, tool_calls, refusal, reasoning, finish_reason, model,
+            provider_response_id, raw_usage, raw)
+        select e.request, e.attempt, e.content, e.tool_calls, e.refusal, e.reasoning, e.finish_reason, e.answered_by,
+            e.provider_response_id, e.raw_usage, e.raw
+        from ended e
+        where e.status_now <> 'queued' and json_typeof(e.response) = 'object'
+        on conflict (request_id) do nothing
+    ), ledger as (
+        insert into mrprompt.usage (request_id, attempt, slot, user_id, provider, model, key_id, agent_name, outcome,
+            prompt_tokens, completion_tokens, cached_tokens, cache_write_tokens, reasoning_tokens, cost, price_known,
+            first_token_ms, total_ms, http_status, error_type, provider_request_id)
+        select e.request, e.attempt, mrprompt_internal.slot_of(e.request), e.user_id, e.provider, e.model, e.key_id, e.agent_name,
+            case e.result when 'succeeded' then 'succeeded' when 'cancelled' then 'cancelled' else 'failed' end,
+            e.prompt_tokens, e.completion_tokens, e.cached_tokens, e.cache_write_tokens, e.reasoning_tokens,
+            (e.prompt_tokens - coalesce(e.cached_tokens, 0) - coalesce(e.cache_write_tokens, 0)) * p.input
+                + coalesce(e.cached_tokens, 0) * p.cached + coalesce(e.cache_write_tokens, 0) * p.cache_write
+                + coalesce(e.completion_tokens, 0) * p.output,
+            p.input is not null, e.first_token_ms, e.total_ms, e.http_status, e.error_type, e.provider_request_id
+        from ended e
+        left join lateral mrprompt_internal.price_at(e.provider, e.model, e.answered_by, moment) p on true
+        on conflict (request_id, attempt, slot) do nothing
+    ), state as (
+        update mrprompt.requests r
+        set status = e.status_now,
+            failures = e.failures_now,
+            wait_reason = case when e.status_now = 'queued' then concat_ws(': ', 'retry after ' || e.error_type, e.error_message) end,
+            not_before = case when e.status_now = 'queued' then moment + coalesce(e.retry_after_ms, 0) * interval '1 ms' end,
+            finished_at = case when e.status_now <> 'queued' then moment end,
+            error_status = e.error_status, error_type = e.error_type, error_message = e.error_message
+        from ended e where r.id = e.request
+    ), waits as (
+        update mrprompt_internal.queue q
+        set fetcher_id = null, claimed_at = null, ready_at = moment + coalesce(e.retry_after_ms, 0) * interval '1 ms'
+        from ended e where q.request_id = e.request and e.status_now = 'queued'
+    ), leaves as (
+        delete from mrprompt_internal.queue q using ended e where q.request_id = e.request and e.status_now <> 'queued'
+    )
+    select array_agg(request) into settled from ended;
+    if coalesce(cardinality(settled), 0) < json_array_length(outcomes) then
+        select json_agg(o.request) filter (where q.request_id is not null), json_agg(o.request) filter (where q.request_id is null)
+        into busy, stale
+        from json_to_recordset(outcomes) as o (request uuid, attempt int)
+        left join mrprompt_internal.queue q
+            on q.request_id = o.request and q.attempt = o.attempt and q.fetcher_id = settle_items.fetcher_id
+        where settled is null or o.request <> all (settled);
+    end if;
+    perform mrprompt_internal.note_changes(settled);
+    return json_build_object('busy', coalesce(busy, '[]'), 'stale', coalesce(stale, '[]'), 'rejected', '[]'::json);
+end
+$$;
+comment on function mrprompt_internal.settle_items(uuid, json) is 'Settles outcomes that are this fetcher''s; one statement, all or nothing.';
+

@@ -1,0 +1,139 @@
+-- Seeing it: status(), requests in flight, and doctor().
+
+create function mrprompt_internal.in_flight()
+    returns table (request_id uuid, user_id uuid, provider text, model text, attempt integer, phase text, tokens bigint,
+        seconds numeric, fetcher_id uuid)
+    language sql stable security definer set search_path = pg_catalog, pg_temp
+begin atomic
+    select q.request_id, r.user_id, q.provider::text, r.model, q.attempt, coalesce(p.phase, 'claimed'), coalesce(p.tokens, 0),
+        round(extract(epoch from clock_timestamp() - q.claimed_at), 1), q.fetcher_id
+    from mrprompt_internal.queue q
+    join mrprompt.requests r on r.id = q.request_id
+    left join (
+        select f.id as fetcher_id, s.request, s.attempt, s.phase, s.tokens
+        from mrprompt_internal.fetchers f,
+            json_to_recordset(f.progress) as s (request uuid, attempt integer, phase text, tokens bigint)) p
+        on p.fetcher_id = q.fetcher_id and p.request = q.request_id and p.attempt = q.attempt
+    where q.fetcher_id is not null
+      and (r.user_id = mrprompt.current_user_id() or mrprompt_internal.caller_is_admin());
+end;
+comment on function mrprompt_internal.in_flight() is 'Requests in flight: the caller''s own, or all for an admin.';
+
+create view mrprompt.requests_in_flight with (security_invoker = true) as
+    select * from mrprompt_internal.in_flight();
+comment on view mrprompt.requests_in_flight is
+    'Requests in flight, with their progress as of the fetcher''s last heartbeat; an admin sees all, a user his own.';
+comment on column mrprompt.requests_in_flight.phase is 'claimed, connecting, waiting (for the first byte), streaming or settling.';
+comment on column mrprompt.requests_in_flight.tokens is 'An estimate: pieces of the stream seen so far.';
+comment on column mrprompt.requests_in_flight.seconds is 'Since the claim of this attempt.';
+
+create function mrprompt_internal.status(
+    out fetchers integer, out in_flight bigint, out queued bigint, out ready bigint, out oldest_ready_seconds numeric,
+    out paused text[], out attempts_last_hour bigint, out error_rate_last_hour numeric, out is_home boolean)
+    language plpgsql volatile security definer set search_path = pg_catalog, pg_temp
+as $$
+begin
+    select count(*) into fetchers from mrprompt_internal.fetchers f
+    where f.last_seen > clock_timestamp() - mrprompt_internal.lease();
+    select count(*) filter (where q.fetcher_id is not null),
+        count(*) filter (where q.fetcher_id is null),
+        count(*) filter (where q.fetcher_id is null and q.ready_at <= clock_timestamp()),
+        round(extract(epoch from clock_timestamp() - min(q.ready_at) filter (where q.fetcher_id is null and q.ready_at <= clock_timestamp())), 1)
+    into in_flight, queued, ready, oldest_ready_seconds
+    from mrprompt_internal.queue q;
+    paused := array(select p.provider from mrprompt_internal.pauses p order by 1);
+    select count(*), round(count(*) filter (where u.outcome in ('failed', 'unknown'))::numeric / nullif(count(*), 0), 4)
+    into attempts_last_hour, error_rate_last_hour
+    from mrprompt.usage u where u.finished_at > clock_timestamp() - interval '1 hour';
+    is_home := mrprompt_internal.is_home();
+end
+$$;
+comment on function mrprompt_internal.status() is 'Counts for status() and doctor().';
+
+create function mrprompt.status(
+    out fetchers integer, out in_flight bigint, out queued bigint, out ready bigint, out oldest_ready_seconds numeric,
+    out paused text[], out attempts_last_hour bigint, out error_rate_last_hour numeric, out is_home boolean,
+    out supervisor_pid integer, out fetcher_pids integer[], out fetcher_restarts bigint)
+    language sql volatile
+begin atomic
+    select s.fetchers, s.in_flight, s.queued, s.ready, s.oldest_ready_seconds, s.paused, s.attempts_last_hour,
+        s.error_rate_last_hour, s.is_home, v.supervisor_pid, v.fetcher_pids, v.restarts
+    from mrprompt_internal.status() s, mrprompt_internal.server_state() v;
+end;
+comment on function mrprompt.status() is
+    'Admins and analysts: living fetchers, requests in flight, queued and ready, seconds that the oldest ready one has waited, what '
+    'is paused, attempts and error rate of the last hour, whether this is the database that spends, and the processes on this server.';
+
+create function mrprompt.doctor() returns table (severity text, finding text, remedy text)
+    language plpgsql volatile set search_path = pg_catalog, pg_temp
+as $$
+declare
+    state record;
+    server record;
+    keyring record;
+begin
+    perform mrprompt_internal.require_admin('ask the doctor');
+    select * into state from mrprompt_internal.status();
+    select * into server from mrprompt_internal.server_state();
+    select * into keyring from mrprompt_internal.keyring_state();
+
+    if not state.is_home then
+        return query select 'error', 'This database is a copy (restored, made from a template, or moved): its queue waits.',
+            'If the original no longer runs: select mrprompt.resume_here()';
+    end if;
+    if not keyring.configured then
+        return query select 'error', 'No master key is configured: keys can be neither stored nor used.', keyring.problem;
+    elsif keyring.problem is not null then
+        return query select 'error', 'The master keyring has a problem.', keyring.problem;
+    end if;
+    if not server.preloaded then
+        return query select 'warning', 'mrprompt is not in shared_preload_libraries: no supervisor runs here, and waiting sessions poll.',
+            'alter system set shared_preload_libraries = ' || quote_literal(concat_ws(',', nullif(current_setting('shared_preload_libraries'), ''), 'mrprompt'))
+            || '; then restart the server. Or run mrprompt-fetcher --dsn … beside it.';
+    elsif server.launcher_pid is null then
+        return query select 'error', 'The launcher does not run.', 'Look into the server log; it is started again every 5 seconds.';
+    end if;
+    if server.preloaded and server.supervisor_pid is null and server.free_worker_slots < 1 then
+        return query select 'error', 'No background worker slot is free for the supervisor.',
+            format('Raise max_worker_processes (now %s): one for the launcher, and one for each database that is at work.', current_setting('max_worker_processes'));
+    end if;
+    if server.last_failure is not null then
+        return query select 'warning', 'The supervisor reports: ' || server.last_failure, 'Look into the server log for what came before.';
+    end if;
+    if state.fetchers = 0 and state.ready > 0 and state.is_home then
+        return query select 'error', format('%s requests are ready and no fetcher is alive.', state.ready),
+            'Preload mrprompt with mrprompt.local_fetcher = on, or start mrprompt-fetcher --dsn ….';
+    end if;
+    if cardinality(state.paused) > 0 then
+        return query select 'notice', 'Paused: ' || array_to_string(state.paused, ', '), 'select mrprompt.resume()';
+    end if;
+    if state.oldest_ready_seconds > 60 and state.fetchers > 0 and cardinality(state.paused) = 0 then
+        return query select 'warning', format('The oldest ready request has waited for %s seconds.', state.oldest_ready_seconds),
+            format('In flight: %s. Raise mrprompt.max_in_flight, or start more fetchers.', state.in_flight);
+    end if;
+    return query
+    select 'warning',
+        format('Session %s (role %s, %s) has held %s on %s for %s seconds.', a.pid, a.usename, coalesce(a.state, 'state unknown'),
+            string_agg(distinct l.mode, ', '), string_agg(distinct c.relname, ', '), round(extract(epoch from now() - a.xact_start))),
+        format('It can hold up the fetchers. select pg_terminate_backend(%s) ends it.', a.pid)
+    from pg_locks l
+    join pg_class c on c.oid = l.relation
+    join pg_namespace n on n.oid = c.relnamespace
+    join pg_stat_activity a on a.pid = l.pid
+    where l.database = (select d.oid from pg_database d where d.datname = current_database())
+      and l.granted and a.pid <> pg_backend_pid() and a.backend_type = 'client backend'
+      and a.xact_start < now() - interval '5 seconds'
+      and ((n.nspname = 'mrprompt_internal' and c.relname in ('queue', 'fetchers') and l.mode not in ('AccessShareLock', 'RowExclusiveLock'))
+           or (n.nspname in ('mrprompt', 'mrprompt_internal') and l.mode in ('RowShareLock', 'ShareLock', 'ShareRowExclusiveLock', 'ExclusiveLock', 'AccessExclusiveLock')))
+    group by a.pid, a.usename, a.state, a.xact_start;
+    return query
+    select 'warning', format('%s answers of the last day have no price, such as those of %s at %s.', count(*), min(u.model), min(u.provider)),
+        'insert into mrprompt.prices (provider, model, input, output) values (…): USD per token.'
+    from mrprompt.usage u
+    where not u.price_known and u.outcome = 'succeeded' and u.finished_at > now() - interval '1 day'
+    having count(*) > 0;
+end
+$$;
+comment on function mrprompt.doctor() is
+    'Admins: what is missing or in the way, in plain words, and what to do about it. No row: all is well.';
+

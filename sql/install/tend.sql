@@ -1,0 +1,201 @@
+-- Housekeeping of the contract: dead fetchers, cancels of waiting requests, expiry, pruning; and the notifications.
+
+create function mrprompt_internal.finish(ids uuid[], status text, error_type text, error_message text) returns void
+    language plpgsql set search_path = pg_catalog, pg_temp
+as $$
+begin
+    delete from mrprompt_internal.queue q where q.request_id = any (ids);
+    update mrprompt.requests r
+    set status = finish.status, finished_at = clock_timestamp(), wait_reason = null, not_before = null,
+        error_type = finish.error_type, error_message = finish.error_message
+    where r.id = any (ids);
+    perform mrprompt_internal.note_changes(ids);
+end
+$$;
+comment on function mrprompt_internal.finish(uuid[], text, text, text) is 'Ends requests that no fetcher has in flight, or whose attempt has its ledger row.';
+
+create function mrprompt_internal.requeue(ids uuid[], outcome text, died boolean) returns void
+    language plpgsql set search_path = pg_catalog, pg_temp
+as $$
+declare
+    crashed uuid[];
+begin
+    insert into mrprompt.usage (request_id, attempt, slot, user_id, provider, model, key_id, agent_name, outcome,
+        cost, price_known, error_type)
+    select q.request_id, q.attempt, mrprompt_internal.slot_of(q.request_id), r.user_id, r.provider, r.model, r.key_id,
+        r.agent_name, requeue.outcome, case when requeue.outcome = 'lost' then 0 end,
+        exists (select from mrprompt_internal.price_at(r.provider, r.model, null, clock_timestamp())), 'fetcher_lost'
+    from mrprompt_internal.queue q join mrprompt.requests r on r.id = q.request_id
+    where q.request_id = any (ids)
+    on conflict (request_id, attempt, slot) do nothing;
+    update mrprompt_internal.queue q
+    set fetcher_id = null, claimed_at = null, ready_at = clock_timestamp(),
+        deaths = q.deaths + died::int, alone = q.deaths + died::int >= 2
+    where q.request_id = any (ids);
+    update mrprompt.requests r set status = 'queued', wait_reason = 'its fetcher was lost'
+    where r.id = any (ids);
+    select array_agg(q.request_id) into crashed
+    from mrprompt_internal.queue q where q.request_id = any (ids) and q.deaths >= 3;
+    if crashed is not null then
+        perform mrprompt_internal.finish(crashed, 'failed', 'fetcher_crashed',
+            'three fetchers have died with this request in flight, the last one with nothing else');
+    end if;
+    perform mrprompt_internal.note_changes(ids);
+end
+$$;
+comment on function mrprompt_internal.requeue(uuid[], text, boolean) is
+    'Takes requests back from a fetcher: the lost attempt gets its ledger row (unknown or lost), the request its place in the queue.';
+
+create function mrprompt_internal.fetcher_gone(fetcher uuid, crashed boolean) returns integer
+    language plpgsql security definer set search_path = pg_catalog, pg_temp
+    set lock_timeout = '1s' set jit = off set enable_seqscan = off set enable_hashjoin = off set enable_mergejoin = off
+as $$
+declare
+    ids uuid[];
+begin
+    perform from mrprompt_internal.fetchers f where f.id = fetcher for update;
+    select array_agg(l.request_id) into ids from (
+        select q.request_id from mrprompt_internal.queue q where q.fetcher_id = fetcher order by 1 for update) l;
+    if ids is not null then
+        perform mrprompt_internal.requeue(ids, 'unknown', crashed);
+    end if;
+    delete from mrprompt_internal.fetchers f where f.id = fetcher;
+    return coalesce(cardinality(ids), 0);
+end
+$$;
+comment on function mrprompt_internal.fetcher_gone(uuid, boolean) is
+    'Ends a fetcher''s lease and queues again what it had in flight; answers how many. crashed counts towards isolation.';
+
+create function mrprompt_internal.local_fetchers_gone() returns integer
+    language sql security definer set search_path = pg_catalog, pg_temp
+begin atomic
+    select coalesce(sum(mrprompt_internal.fetcher_gone(f.id, false)), 0)::int
+    from mrprompt_internal.fetchers f where f.kind = 'child';
+end;
+comment on function mrprompt_internal.local_fetchers_gone() is 'For a supervisor that starts: no child of an earlier one is alive.';
+
+create function mrprompt_internal.apply_cancels(max_rows integer) returns integer
+    language plpgsql set search_path = pg_catalog, pg_temp
+as $$
+declare
+    ids uuid[];
+begin
+    if not exists (select from mrprompt_internal.cancels) then
+        return 0;
+    end if;
+    select array_agg(l.request_id) into ids from (
+        select q.request_id
+        from mrprompt_internal.cancels c
+        join mrprompt_internal.queue q on q.request_id = c.request_id
+        join mrprompt.requests r on r.id = q.request_id
+        where q.fetcher_id is null
+        order by 1 limit max_rows for update of q, r skip locked) l;
+    if ids is not null then
+        perform mrprompt_internal.finish(ids, 'cancelled', null, null);
+    end if;
+    delete from mrprompt_internal.cancels c
+    where c.request_id in (
+        select d.request_id from mrprompt_internal.cancels d
+        where not exists (select from mrprompt_internal.queue q where q.request_id = d.request_id)
+        limit max_rows for update skip locked);
+    return coalesce(cardinality(ids), 0);
+end
+$$;
+comment on function mrprompt_internal.apply_cancels(integer) is 'Ends waiting requests that somebody wishes to cancel, and forgets wishes that are fulfilled.';
+
+create function mrprompt_internal.tend(args json) returns json
+    language plpgsql security definer set search_path = pg_catalog, pg_temp
+    set lock_timeout = '1s' set jit = off set enable_seqscan = off set enable_hashjoin = off set enable_mergejoin = off
+as $$
+declare
+    max_rows constant int := least(coalesce((args ->> 'limit')::int, 1000), 10000);
+    did int := 0;
+    part int;
+    dead uuid;
+    ids uuid[];
+    prune_before constant uuid := mrprompt_internal.uuid_at(
+        clock_timestamp() - mrprompt_internal.setting('delta_retention')::int * interval '1 second');
+begin
+    for dead in
+        select f.id from mrprompt_internal.fetchers f
+        where f.last_seen < clock_timestamp() - mrprompt_internal.lease() order by f.id limit 10 for update skip locked
+    loop
+        did := did + mrprompt_internal.fetcher_gone(dead, true);
+    end loop;
+
+    -- Claims of fetchers that are not known here at all: a restored queue, once resume_here() was called.
+    select array_agg(l.request_id) into ids from (
+        select q.request_id from mrprompt_internal.queue q
+        where q.fetcher_id is not null
+          and not exists (select from mrprompt_internal.fetchers f where f.id = q.fetcher_id)
+        order by 1 limit max_rows for update skip locked) l;
+    if ids is not null then
+        perform mrprompt_internal.requeue(ids, 'unknown', false);
+        did := did + cardinality(ids);
+    end if;
+
+    did := did + mrprompt_internal.apply_cancels(max_rows);
+
+    select array_agg(l.request_id) into ids from (
+        select q.request_id from mrprompt_internal.queue q join mrprompt.requests r on r.id = q.request_id
+        where q.fetcher_id is null and q.expires_at <= clock_timestamp()
+        order by 1 limit max_rows for update of q, r skip locked) l;
+    if ids is not null then
+        perform mrprompt_internal.finish(ids, 'expired', 'expired', 'the request''s expires_at passed before it was answered');
+        did := did + cardinality(ids);
+    end if;
+
+    -- A stream goes whole, so that no reader meets half of one.
+    delete from mrprompt.deltas d
+    where d.request_id in (
+        select o.request_id from mrprompt.deltas o
+        where o.request_id < prune_before
+          and not exists (select from mrprompt_internal.queue q where q.request_id = o.request_id)
+        group by o.request_id order by o.request_id limit greatest(max_rows / 10, 1));
+    get diagnostics part = row_count;
+    return json_build_object('did', did + part);
+end
+$$;
+comment on function mrprompt_internal.tend(json) is
+    'Contract: bounded housekeeping; called by supervisors and fetchers alike. Answers how many rows it touched.';
+
+create function mrprompt_internal.supervisor_state(
+    out has_work boolean, out ready boolean, out next_ready_at timestamptz, out alone_waiting integer,
+    out remote_fetchers integer)
+    language sql volatile security definer set search_path = pg_catalog, pg_temp set jit = off set enable_seqscan = off
+begin atomic
+    select exists (select from mrprompt_internal.queue) and mrprompt_internal.is_home(),
+        next_.ready_at <= clock_timestamp(),
+        next_.ready_at,
+        mrprompt_internal.alone_waiting(),
+        (select count(*)::int from mrprompt_internal.fetchers f where f.kind = 'libpq')
+    from (select min(q.ready_at) as ready_at from mrprompt_internal.queue q where q.fetcher_id is null) next_;
+end;
+comment on function mrprompt_internal.supervisor_state() is 'What a supervisor needs to know to decide who must run.';
+
+create function mrprompt_internal.notify_changes() returns integer
+    language plpgsql security definer set search_path = pg_catalog, pg_temp
+as $$
+declare
+    ids constant uuid[] := mrprompt_internal.take_changes();
+begin
+    if ids is null then
+        return 0;
+    end if;
+    perform pg_notify(c.channel, r.id::text)
+    from (select distinct r.user_id from mrprompt.requests r where r.id = any (ids)) u
+    cross join lateral (select mrprompt_internal.channel_name(u.user_id::text) as channel) c
+    join mrprompt.requests r on r.user_id = u.user_id and r.id = any (ids);
+    return cardinality(ids);
+end
+$$;
+comment on function mrprompt_internal.notify_changes() is
+    'Sends one notification per changed request to its user''s channel; in a transaction of its own, as NOTIFY serialises committers.';
+
+create function mrprompt_internal.notify_fetchers() returns void
+    language sql security definer set search_path = pg_catalog, pg_temp
+begin atomic
+    select pg_notify(mrprompt_internal.channel_name('fetchers'), '');
+end;
+comment on function mrprompt_internal.notify_fetchers() is 'Wakes the fetchers that listen over libpq.';
+

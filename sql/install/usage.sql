@@ -1,0 +1,91 @@
+-- The ledger: one row per attempt, in a ring of sixteen monthly partitions; and the views that analysts read.
+
+create table mrprompt.usage (
+    request_id uuid not null,
+    attempt integer not null,
+    slot smallint not null,
+    user_id uuid not null,
+    provider varchar(50) not null,
+    model text not null,
+    key_id uuid,
+    agent_name text,
+    outcome text not null check (outcome in ('succeeded', 'failed', 'cancelled', 'unknown', 'lost')),
+    prompt_tokens bigint,
+    completion_tokens bigint,
+    cached_tokens bigint,
+    cache_write_tokens bigint,
+    reasoning_tokens bigint,
+    cost numeric,
+    price_known boolean not null,
+    first_token_ms integer,
+    total_ms integer,
+    http_status integer,
+    error_type text,
+    provider_request_id text,
+    finished_at timestamptz not null default now(),
+    primary key (request_id, attempt, slot)
+) partition by list (slot);
+create index usage_user on mrprompt.usage (user_id, finished_at);
+comment on table mrprompt.usage is 'What every attempt used and cost: append-only, exactly one row per attempt.';
+comment on column mrprompt.usage.slot is 'The partition: the month of the request, modulo 16.';
+comment on column mrprompt.usage.outcome is
+    'succeeded, failed (also: to be retried), cancelled, unknown (the fetcher died: the provider may have charged), '
+    'lost (claimed, but never sent).';
+comment on column mrprompt.usage.prompt_tokens is 'Tokens of the prompt, cached and cache-write ones included. Null: the provider did not say.';
+comment on column mrprompt.usage.completion_tokens is 'Tokens of the answer, reasoning ones included. Null: the provider did not say.';
+comment on column mrprompt.usage.cost is 'USD; null where the price or the tokens are unknown.';
+comment on column mrprompt.usage.price_known is 'Whether mrprompt.prices had a price for the model at that time.';
+comment on column mrprompt.usage.first_token_ms is 'Milliseconds from the start of the attempt to the first piece of the answer.';
+comment on column mrprompt.usage.total_ms is 'Milliseconds from the start to the end of the attempt.';
+
+alter table mrprompt.usage enable row level security;
+create policy own_rows on mrprompt.usage for select to mrprompt_user
+    using (user_id = (select mrprompt.current_user_id()));
+create policy all_rows on mrprompt.usage for select to mrprompt_analyst, mrprompt_admin using (true);
+
+do $ring$
+begin
+    for slot in 0..15 loop
+        execute format('create table mrprompt.usage_%s partition of mrprompt.usage for values in (%s)', lpad(slot::text, 2, '0'), slot);
+        execute format('alter table mrprompt.usage_%s enable row level security', lpad(slot::text, 2, '0'));
+    end loop;
+end
+$ring$;
+
+-- Each view sums the same figures over another dimension.
+do $views$
+declare
+    dimension record;
+begin
+    for dimension in
+        select * from (values
+            ('usage_by_day', '(finished_at at time zone ''UTC'')::date as day', 'day (UTC)'),
+            ('usage_by_user', 'user_id', 'user'),
+            ('usage_by_model', 'provider, model', 'model'),
+            ('usage_by_provider', 'provider', 'provider'),
+            ('usage_by_key', 'key_id', 'key'),
+            ('usage_by_agent', 'agent_name', 'agent name')) as d (name, columns, title)
+    loop
+        execute format($view$
+            create view mrprompt.%I with (security_invoker = true) as
+            select %s,
+                count(distinct request_id) as requests,
+                count(*) as attempts,
+                count(*) filter (where outcome = 'failed') as failed_attempts,
+                sum(prompt_tokens) as prompt_tokens,
+                sum(completion_tokens) as completion_tokens,
+                sum(cached_tokens) as cached_tokens,
+                sum(cache_write_tokens) as cache_write_tokens,
+                sum(reasoning_tokens) as reasoning_tokens,
+                sum(cost) as cost,
+                count(*) filter (where cost is null) as attempts_of_unknown_cost,
+                round(avg(first_token_ms)) as avg_first_token_ms,
+                round(avg(total_ms)) as avg_total_ms
+            from mrprompt.usage group by %s$view$,
+            dimension.name, dimension.columns, case when dimension.name = 'usage_by_model' then '1, 2' else '1' end);
+        execute format('comment on view mrprompt.%I is %L', dimension.name,
+            'Usage and cost (USD) by ' || dimension.title || ': a user sees his own, an analyst everybody''s.');
+    end loop;
+end
+$views$;
+
