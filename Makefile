@@ -29,7 +29,7 @@ override with_llvm = no
 PG_CPPFLAGS  = -Isrc -Iworker -isystem $(shell $(PG_CONFIG) --includedir-server 2>/dev/null) \
                -DMRPROMPT_VERSION='"$(EXTVERSION)"' '-DPGDLLEXPORT=__attribute__((visibility("default")))' -MMD -MP
 PG_CXXFLAGS  = -std=c++20 $(WARNINGS) -Wno-register -fvisibility=hidden -fvisibility-inlines-hidden
-SHLIB_LINK   = -lcrypto -lstdc++
+SHLIB_LINK   = -lcrypto -lstdc++ -Wl,--version-script=src/pg/exports.map
 EXTRA_CLEAN  = build $(wildcard sql/$(EXTENSION)--*.sql) $(patsubst %.o,%.d,$(OBJS))
 
 ifneq ($(PGXS),)
@@ -41,7 +41,7 @@ endif
 .DEFAULT_GOAL = all
 
 $(DATA_built): $(SQL_PARTS:%=sql/install/%.sql) mrprompt.control
-	{ echo '\echo Use "CREATE EXTENSION mrprompt" to load this file. \quit'; cat $(SQL_PARTS:%=sql/install/%.sql); } > $@
+	{ printf '%s\n' '\echo Use "CREATE EXTENSION mrprompt" to load this file. \quit'; cat $(SQL_PARTS:%=sql/install/%.sql); } > $@
 
 # --- the fetcher -------------------------------------------------------------------------------------
 PQ_CFLAGS     = $(shell pkg-config --cflags libpq 2>/dev/null)

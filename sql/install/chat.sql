@@ -123,10 +123,10 @@ as $$
 declare
     acting constant uuid := mrprompt_internal.acting_user(for_user);
     size constant int := octet_length(body::text);
-    max_size constant int := mrprompt_internal.setting('max_payload')::int;
+    max_size constant int := mrprompt_internal.setting('mrprompt.max_payload')::int;
     key mrprompt.api_keys;
     place mrprompt.providers;
-    provider_name text := coalesce(provider, nullif(mrprompt_internal.setting('default_provider'), ''));
+    provider_name text := coalesce(provider, nullif(mrprompt_internal.setting('mrprompt.default_provider'), ''));
     model_name text := nullif(model, '');
     new_id constant uuid := mrprompt_internal.uuidv7();
     earlier record;
@@ -231,15 +231,17 @@ create function mrprompt.chat_text(
     prompt text, model text default null, provider text default null, key_id uuid default null, system text default null,
     temperature double precision default null, max_tokens integer default null,
     stream boolean default false, metadata jsonb default '{}', idempotency_key text default null,
-    user_id uuid default null) returns uuid
+    user_id uuid default null, expires_at timestamptz default null) returns uuid
     language sql volatile
     return mrprompt.chat(
         messages => array_to_json(array_remove(array[
             case when system is not null then jsonb_build_object('role', 'system', 'content', system) end,
             jsonb_build_object('role', 'user', 'content', coalesce(prompt, ''))], null)),
         model => model, provider => provider, key_id => key_id, temperature => temperature, max_tokens => max_tokens,
-        stream => stream, metadata => metadata, idempotency_key => idempotency_key, user_id => user_id);
-comment on function mrprompt.chat_text(text, text, text, uuid, text, double precision, integer, boolean, jsonb, text, uuid) is
+        stream => stream, metadata => metadata, idempotency_key => idempotency_key, user_id => user_id,
+        expires_at => expires_at);
+comment on function mrprompt.chat_text(
+    text, text, text, uuid, text, double precision, integer, boolean, jsonb, text, uuid, timestamptz) is
     'chat() for a single question in plain text.';
 
 create procedure mrprompt.ask(

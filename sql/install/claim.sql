@@ -37,7 +37,7 @@ begin
           and not exists (select from mrprompt_internal.pauses p where p.provider = q.provider)
         order by q.ready_at, q.request_id
         limit room
-        for update of q, r skip locked
+        for update of q skip locked for no key update of r skip locked
     ), fitting as (
         select request_id, ready_at, sum(ready.bytes) over (order by ready_at, request_id) - ready.bytes < max_bytes as fits
         from ready

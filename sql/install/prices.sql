@@ -4,10 +4,10 @@ create table mrprompt_internal.price_presets (
     provider varchar(50) not null,
     model text not null,
     effective_from timestamptz not null default '2025-01-01 00:00:00+00',
-    input numeric not null check (input between 0 and 0.01),
-    output numeric not null check (output between 0 and 0.01),
-    cached numeric check (cached between 0 and 0.01),
-    cache_write numeric check (cache_write between 0 and 0.01),
+    input numeric not null constraint input_is_usd_per_token_below_one_cent check (input between 0 and 0.01),
+    output numeric not null constraint output_is_usd_per_token_below_one_cent check (output between 0 and 0.01),
+    cached numeric constraint cached_is_usd_per_token_below_one_cent check (cached between 0 and 0.01),
+    cache_write numeric constraint cache_write_is_usd_per_token_below_one_cent check (cache_write between 0 and 0.01),
     source text,
     primary key (provider, model, effective_from)
 );

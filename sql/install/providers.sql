@@ -1,27 +1,27 @@
 -- Providers as rows: presets that come with the release, and under the same view the rows that admins write.
 
 create table mrprompt_internal.provider_presets (
-    name varchar(50) primary key check (name ~ '^[a-z0-9][a-z0-9_.-]*$'),
-    protocol text not null check (protocol in ('openai', 'anthropic')),
-    base_url text not null check (base_url ~ '^https?://[^[:space:]/?#@]+(/[^[:space:]?#]*)?$'),
-    path text check (path ~ '^/[^[:space:]#]*$'),
-    auth text not null default 'bearer' check (auth in ('bearer', 'x-api-key', 'api-key', 'none')),
+    name varchar(50) primary key constraint name_is_lower_case_letters_digits_and_dashes check (name ~ '^[a-z0-9][a-z0-9_.-]*$'),
+    protocol text not null constraint protocol_is_openai_or_anthropic check (protocol in ('openai', 'anthropic')),
+    base_url text not null constraint base_url_is_an_address_without_user_query_or_fragment check (base_url ~ '^https?://[^[:space:]/?#@]+(/[^[:space:]?#]*)?$'),
+    path text constraint path_begins_with_a_slash check (path ~ '^/[^[:space:]#]*$'),
+    auth text not null default 'bearer' constraint auth_is_bearer_x_api_key_api_key_or_none check (auth in ('bearer', 'x-api-key', 'api-key', 'none')),
     key_required boolean not null default false,
-    headers jsonb not null default '{}' check (
+    headers jsonb not null default '{}' constraint headers_is_an_object_of_one_line_strings check (
         jsonb_typeof(headers) = 'object'
         and not jsonb_path_exists(headers, '$.* ? (@.type() != "string" || @ like_regex "[\r\n]")')),
     stream_usage boolean not null default true,
     models text[],
     default_model text,
     allow_http boolean not null default false,
-    ca_file text check (ca_file ~ '^/'),
-    connect_timeout_ms integer not null default 10000 check (connect_timeout_ms between 1 and 600000),
-    first_byte_timeout_ms integer not null default 300000 check (first_byte_timeout_ms between 1 and 86400000),
-    idle_timeout_ms integer not null default 120000 check (idle_timeout_ms between 1 and 86400000),
-    total_timeout_ms integer not null default 900000 check (total_timeout_ms between 1 and 86400000),
+    ca_file text constraint ca_file_is_an_absolute_path check (ca_file ~ '^/'),
+    connect_timeout_ms integer not null default 10000 constraint connect_timeout_is_at_most_ten_minutes check (connect_timeout_ms between 1 and 600000),
+    first_byte_timeout_ms integer not null default 300000 constraint first_byte_timeout_is_at_most_a_day check (first_byte_timeout_ms between 1 and 86400000),
+    idle_timeout_ms integer not null default 120000 constraint idle_timeout_is_at_most_a_day check (idle_timeout_ms between 1 and 86400000),
+    total_timeout_ms integer not null default 900000 constraint total_timeout_is_at_most_a_day check (total_timeout_ms between 1 and 86400000),
     enabled boolean not null default true,
     description text,
-    constraint https_unless_allowed check (allow_http or base_url like 'https://%')
+    constraint plain_http_needs_allow_http check (allow_http or base_url like 'https://%')
 );
 comment on table mrprompt_internal.provider_presets is 'Providers as this release knows them. Not dumped: an upgrade may change them.';
 

@@ -134,7 +134,10 @@ begin
     select a.top + 1, 'restart', null, null, null, null::json, null, null, null, null
     from answer a where kept is null and after_ between 1 and a.top
     union all
-    select a.top + 2, 'delta', a.content, a.reasoning, a.refusal, a.tool_calls, null, null, null, null
+    select a.top + 2, 'delta', a.content, a.reasoning, a.refusal, (
+            select json_agg(json_build_object('index', n - 1, 'id', c ->> 'id', 'name', c -> 'function' ->> 'name',
+                'arguments', c -> 'function' ->> 'arguments'))
+            from json_array_elements(a.tool_calls) with ordinality e (c, n)), null, null, null, null
     from answer a where kept is null and after_ < a.top + 2 and a.request_id is not null
     union all
     select a.top + 3, 'end', null, null, null, null, state.status, a.finish_reason, state.error_type, state.error_message

@@ -72,7 +72,7 @@ create function mrprompt_internal.settle_items(fetcher_id uuid, outcomes json) r
 as $$
 declare
     moment constant timestamptz := clock_timestamp();
-    max_failures constant int := mrprompt_internal.setting('max_failures')::int;
+    max_failures constant int := mrprompt_internal.setting('mrprompt.max_failures')::int;
     settled uuid[];
     busy json;
     stale json;
@@ -106,7 +106,7 @@ begin
             provider_response_id text, raw json) on true
         where q.attempt = o.attempt and q.fetcher_id is not distinct from settle_items.fetcher_id  -- by its key, not by the claims' index
         order by o.request
-        for update of q, r skip locked
+        for update of q skip locked for no key update of r skip locked
     ), tail as (
         insert into mrprompt.deltas (request_id, seq, attempt, content, reasoning, refusal, tool_calls)
         select e.request, (e.attempt - 1) * 1000000::bigint + d.seq, e.attempt, d.content, d.reasoning, d.refusal, d.tool_calls
@@ -129,9 +129,14 @@ begin
         select e.request, e.attempt, mrprompt_internal.slot_of(e.request), e.user_id, e.provider, e.model, e.key_id, e.agent_name,
             case e.result when 'succeeded' then 'succeeded' when 'cancelled' then 'cancelled' else 'failed' end,
             e.prompt_tokens, e.completion_tokens, e.cached_tokens, e.cache_write_tokens, e.reasoning_tokens,
-            (e.prompt_tokens - coalesce(e.cached_tokens, 0) - coalesce(e.cache_write_tokens, 0)) * p.input
-                + coalesce(e.cached_tokens, 0) * p.cached + coalesce(e.cache_write_tokens, 0) * p.cache_write
-                + coalesce(e.completion_tokens, 0) * p.output,
+            case
+                -- Refused by the provider, or never sent: nothing was charged.
+                when e.prompt_tokens is null and (e.http_status >= 400
+                    or e.error_type in ('connect_failed', 'tls_failed', 'connect_timeout', 'url_refused')) then 0
+                else (e.prompt_tokens - coalesce(e.cached_tokens, 0) - coalesce(e.cache_write_tokens, 0)) * p.input
+                    + coalesce(e.cached_tokens, 0) * p.cached + coalesce(e.cache_write_tokens, 0) * p.cache_write
+                    + coalesce(e.completion_tokens, 0) * p.output
+            end,
             p.input is not null, e.first_token_ms, e.total_ms, e.http_status, e.error_type, e.provider_request_id
         from ended e
         left join lateral mrprompt_internal.price_at(e.provider, e.model, e.answered_by, moment) p on true

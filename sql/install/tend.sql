@@ -89,7 +89,7 @@ begin
         join mrprompt_internal.queue q on q.request_id = c.request_id
         join mrprompt.requests r on r.id = q.request_id
         where q.fetcher_id is null
-        order by 1 limit max_rows for update of q, r skip locked) l;
+        order by 1 limit max_rows for update of q skip locked for no key update of r skip locked) l;
     if ids is not null then
         perform mrprompt_internal.finish(ids, 'cancelled', null, null);
     end if;
@@ -114,7 +114,7 @@ declare
     dead uuid;
     ids uuid[];
     prune_before constant uuid := mrprompt_internal.uuid_at(
-        clock_timestamp() - mrprompt_internal.setting('delta_retention')::int * interval '1 second');
+        clock_timestamp() - mrprompt_internal.setting('mrprompt.delta_retention')::int * interval '1 second');
 begin
     for dead in
         select f.id from mrprompt_internal.fetchers f
@@ -139,7 +139,7 @@ begin
     select array_agg(l.request_id) into ids from (
         select q.request_id from mrprompt_internal.queue q join mrprompt.requests r on r.id = q.request_id
         where q.fetcher_id is null and q.expires_at <= clock_timestamp()
-        order by 1 limit max_rows for update of q, r skip locked) l;
+        order by 1 limit max_rows for update of q skip locked for no key update of r skip locked) l;
     if ids is not null then
         perform mrprompt_internal.finish(ids, 'expired', 'expired', 'the request''s expires_at passed before it was answered');
         did := did + cardinality(ids);

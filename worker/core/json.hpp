@@ -11,10 +11,18 @@ namespace mrprompt {
 
 using Json = nlohmann::ordered_json;
 
-// Parses untrusted text: at most 128 levels deep, invalid UTF-8 refused; never throws.
-Result<Json> parse_json(std::string_view text);
+// What becomes of half a character in a string (a lone surrogate escape, bytes that are not UTF-8).
+enum class Halves {
+    replace,  // U+FFFD
+    mark,     // a mark that Utf8Joiner understands: the other half may be in the next piece of a stream
+};
 
-// Text that PostgreSQL's json and jsonb take: valid UTF-8, no \u0000, no lone surrogate; never throws.
+// Parses untrusted text within the limits of json_shape.hpp; never throws. A number beyond the range of a
+// double becomes a string of its digits, so that nothing is ever infinite and nothing is lost.
+Result<Json> parse_json(std::string_view text, Halves halves = Halves::replace);
+
+// Text that PostgreSQL's json and jsonb take, whatever the strings hold: invalid UTF-8 becomes U+FFFD, NULs
+// are dropped. Not for values nested deeper than parse_json allows.
 std::string dump_json(const Json& value);
 
 // The member's string, or "" where it is absent or of another type.

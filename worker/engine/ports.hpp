@@ -7,6 +7,7 @@
 #include <string_view>
 #include <vector>
 
+#include "core/opened_key.hpp"
 #include "core/result.hpp"
 #include "crypto/secret.hpp"
 #include "provider/provider.hpp"
@@ -14,13 +15,6 @@
 namespace mrprompt {
 
 enum class CallKind : std::uint8_t { hello = 1, claim = 2, append = 3, settle = 4, heartbeat = 5, tend = 6 };
-
-// A key as the carrier opened it: the key, or why it did not open.
-struct OpenedKey {
-    bool opened = false;
-    Secret key;
-    std::string reason;
-};
 
 // The answer to a call: JSON text, or the SQLSTATE and message it failed with.
 struct Reply {

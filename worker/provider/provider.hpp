@@ -121,7 +121,9 @@ class Protocol {
 public:
     virtual ~Protocol() = default;
     virtual Result<HttpRequest> request(const Provider&, const Chat&, const Secret& key) const = 0;
-    // `status` and `content_type` come from the response head; a non-2xx status decodes to an error.
+    // `stream`: deltas are wanted; without it they stay empty. Whether the body is a stream of events or one JSON
+    // document is told from the body itself. `status` and `content_type` come from the response head; a non-2xx
+    // status decodes to an error.
     virtual std::unique_ptr<Decoder> decoder(bool stream, int status, std::string_view content_type) const = 0;
 };
 

@@ -1,0 +1,32 @@
+// What a supervisor asks of its database on its own account; each call is a transaction of its own.
+#pragma once
+#include <string>
+
+#include "pg/prelude.hpp"
+
+namespace mrprompt::housekeeping {
+
+enum class Outcome {
+    done,
+    failed,             // logged, at most once in a while; try again later
+    extension_missing,  // the objects are not there: ask extension_present()
+};
+
+// Who must run.
+struct State {
+    bool has_work = false;
+    int alone_waiting = 0;     // requests that wait for a fetcher of their own
+    int remote_fetchers = 0;   // fetchers connected over libpq
+};
+
+bool extension_present();
+Outcome read_state(State* state);
+Outcome local_fetchers_gone();
+Outcome fetcher_gone(const std::string& fetcher, bool crashed);
+Outcome notify_changes();
+Outcome notify_fetchers();
+
+// `more`: the limit was reached, there is more to do.
+Outcome tend(bool* more);
+
+}  // namespace mrprompt::housekeeping

@@ -1,0 +1,70 @@
+#!/bin/bash
+# Runs pg_regress (test/sql) and pg_isolation_regress (test/isolation) against servers of their own.
+# usage: test/regress.sh [regress|isolation]…   As root it becomes an unprivileged user first: PostgreSQL does not run as root.
+set -euo pipefail
+
+root=$(cd "$(dirname "$0")/.." && pwd)
+pg_config=${PG_CONFIG:-pg_config}
+bindir=$($pg_config --bindir)
+test_programs=$(dirname "$($pg_config --pgxs)")/../test
+
+scratch=$(mktemp -d "${TMPDIR:-/tmp}/mrprompt-regress.XXXXXX")
+trap 'rm -rf "$scratch"' EXIT
+mkdir "$scratch/test" "$scratch/expected"
+cp -R "$root"/test/helpers.sql "$root"/test/sql "$root"/test/isolation "$scratch/test/"
+cp -R "$root"/expected/. "$scratch/expected/"
+# A test without its expected file shall fail by its output, not by the file's absence.
+for test in "$scratch"/test/sql/*.sql; do touch -a "$scratch/expected/$(basename "$test" .sql).out"; done
+mkdir -p "$scratch/test/isolation/expected"
+for test in "$scratch"/test/isolation/specs/*.spec; do touch -a "$scratch/test/isolation/expected/$(basename "$test" .spec).out"; done
+(umask 077 && echo "k1:$(openssl rand -hex 32)" >"$scratch/master.keys")
+cat >"$scratch/server.conf" <<CONF
+shared_preload_libraries = 'mrprompt'
+mrprompt.master_key_file = '$scratch/master.keys'
+mrprompt.local_fetcher = off
+mrprompt.trusted_logins = 'authenticator'
+max_prepared_transactions = 5
+fsync = off
+CONF
+as_user=()
+if [ "$(id -u)" = 0 ]; then
+    user=postgres
+    id "$user" >/dev/null 2>&1 || user=nobody
+    chown -R "$user" "$scratch"
+    as_user=(runuser -u "$user" --)
+fi
+
+# run PROGRAM INPUTDIR OUTPUTDIR TESTS…
+run() {
+    local program=$1 inputdir=$2 outputdir=$3
+    shift 3
+    (cd "$scratch" && "${as_user[@]}" env LC_ALL=C.UTF-8 TZ=UTC "$test_programs/$program" --bindir="$bindir" \
+        --temp-instance="$scratch/server" --temp-config="$scratch/server.conf" --encoding=UTF8 \
+        --inputdir="$inputdir" --outputdir="$outputdir" --load-extension=mrprompt --dbname=regression "$@")
+}
+
+status=0
+for suite in "${@:-regress isolation}"; do
+    rm -rf "$scratch/server"
+    case $suite in
+    regress)
+        mapfile -t tests < <(cd "$root/test/sql" && ls ./*.sql | sed 's|./\(.*\)\.sql|\1|')
+        run regress/pg_regress "$scratch/test" "$scratch" "${tests[@]}" || status=1
+        ;;
+    isolation)
+        mapfile -t tests < <(cd "$root/test/isolation/specs" && ls ./*.spec | sed 's|./\(.*\)\.spec|\1|')
+        run isolation/pg_isolation_regress "$scratch/test/isolation" "$scratch/isolation" "${tests[@]}" || status=1
+        ;;
+    esac
+done
+
+rm -rf "$root/build/regress"
+mkdir -p "$root/build/regress"
+for part in regression.diffs results isolation log; do
+    [ ! -e "$scratch/$part" ] || cp -R "$scratch/$part" "$root/build/regress/"
+done
+if [ "$status" != 0 ]; then
+    cat "$scratch"/regression.diffs "$scratch"/isolation/regression.diffs 2>/dev/null | head -n 200 >&2 || true
+    echo "What came out is in build/regress." >&2
+fi
+exit "$status"

@@ -1,0 +1,106 @@
+-- The contract, played by hand: claim, append, settle, heartbeat, tend, and the fence between attempts.
+\getenv dir PG_ABS_SRCDIR
+\set helpers :dir '/helpers.sql'
+\set ECHO none
+\i :helpers
+\set ECHO all
+select t.be('ann');
+select state, message from t.try($$select mrprompt_internal.hello('{"contract": 2, "program": "newer"}')$$);
+select state from t.try($$select mrprompt_internal.claim('{"fetcher": "00000000-0000-7000-8000-000000000000", "room": 1, "bytes": 1}')$$);
+select t.hello('f1');
+select t.hello('f2');
+select t.ask(l) from unnest(array['a', 'b', 'c', 'd']) l;
+-- room and bytes bound a claim, but one request always goes
+select * from t.claim('f1', 1);
+select * from t.claim('f2', 10, 1);
+select * from t.claim('f1', 10);
+select t.label(id), status, attempts from mrprompt.requests order by id;
+-- an outcome counts once, for its own attempt, from its own fetcher
+select t.settle('f2', t.outcome('a', 1, 'succeeded', t.answer('not mine')));
+select t.settle('f1', t.outcome('a', 2, 'succeeded', t.answer('not yet')));
+select t.settle('f1', t.outcome('a', 1, 'succeeded', t.answer('yes')));
+select t.settle('f1', t.outcome('a', 1, 'succeeded', t.answer('again')));
+select content from mrprompt.responses where request_id = t.id('a');
+select count(*) from mrprompt.usage where request_id = t.id('a');
+-- a retry waits, counts as a failure where it says so, and rises in attempt
+select t.settle('f2', t.outcome('b', 1, 'retry', '{"retry_after_ms": 0, "counts_as_failure": false, "error": {"status": 429, "type": "rate_limit_error", "message": "slow down"}}'));
+select status, wait_reason, not_before is not null as waits, failures, error_status from mrprompt.requests where id = t.id('b');
+select * from t.claim('f2');
+select t.settle('f2', t.outcome('b', 2, 'retry', '{"retry_after_ms": 3600000, "counts_as_failure": true, "error": {"status": 500, "type": "server_error", "message": "oops"}}'));
+select * from t.claim('f2');
+select status, failures, not_before > now() + interval '50 minutes' as later from mrprompt.requests where id = t.id('b');
+-- five failures are the end
+update mrprompt.requests set failures = 4 where id = t.id('c');
+select t.settle('f1', t.outcome('c', 1, 'retry', '{"retry_after_ms": 0, "counts_as_failure": true, "error": {"type": "connect_failed", "message": "refused"}}'));
+select status, failures, error_type, error_message, finished_at is not null as ended from mrprompt.requests where id = t.id('c');
+-- one bad outcome does not spoil the batch: it fails alone
+select t.ask(l) from unnest(array['g1', 'g2', 'g3', 'bad', 'g4']) l;
+select * from t.claim('f2');
+select t.settle('f2', t.outcome('g1', 1, 'succeeded', t.answer('1')), t.outcome('g2', 1, 'succeeded', t.answer('2')),
+    t.outcome('bad', 1, 'succeeded', '{"response": {"content": "ok"}, "usage": {"prompt_tokens": "many"}}'),
+    t.outcome('g3', 1, 'succeeded', t.answer('3')), t.outcome('g4', 1, 'succeeded', t.answer('4')));
+select t.label(id), status, error_type, error_message from mrprompt.requests where metadata ->> 'label' in ('g1', 'g2', 'g3', 'bad', 'g4') order by id;
+-- nor does a bad delta
+select t.ask('s', stream => true);
+select * from t.claim('f1');
+select json_array_length(r -> 'rejected') as rejected, json_array_length(r -> 'lost') as lost from mrprompt_internal.append((t.args('f1') || jsonb_build_object('deltas', jsonb_build_array(
+    jsonb_build_object('request', t.id('s'), 'attempt', 1, 'seq', 1, 'content', 'good'),
+    jsonb_build_object('request', t.id('s'), 'attempt', 1, 'seq', 'two', 'content', 'bad'),
+    jsonb_build_object('request', t.id('a'), 'attempt', 1, 'seq', 9, 'content', 'late'))))::json) r;
+select seq, content from mrprompt.deltas where request_id = t.id('s');
+-- what a heartbeat does not list is queued again; what is listed but no longer held is lost
+select t.settle('f1', t.outcome('s', 1, 'succeeded', t.answer('x')));
+select t.ask('unheard');
+select * from t.claim('f1');
+select json_array_length(h -> 'lost') as lost, json_array_length(h -> 'cancel') as cancel from t.heartbeat('f1', json_build_array(json_build_array(t.id('a'), 1))) h;
+select t.label(id), status, wait_reason from mrprompt.requests where status = 'queued' and metadata ->> 'label' <> 'b' order by id;
+select t.label(request_id), attempt, outcome, cost from mrprompt.usage where outcome = 'lost' order by request_id;
+select * from t.claim('f1');
+-- cancel: a wish, told at every heartbeat until the attempt has ended; a waiting one ends by itself
+select mrprompt.cancel_request(t.id('unheard'));
+select mrprompt.cancel_request(t.id('unheard'));
+select cancel_requested, status from mrprompt.get_request(t.id('unheard'));
+select json_array_length(t.heartbeat('f1', json_build_array(json_build_array(t.id('unheard'), 2), json_build_array(t.id('d'), 2))) -> 'cancel') as cancel;
+select t.settle('f1', t.outcome('unheard', 2, 'cancelled', '{"usage": {"prompt_tokens": 9, "completion_tokens": 1}}'));
+select mrprompt.cancel_request(t.id('unheard'));
+select mrprompt.cancel_request(t.id('b'));
+select mrprompt_internal.tend('{"limit": 100}') ->> 'did' as did;
+select t.label(id), status from mrprompt.requests where status = 'cancelled' order by id;
+select count(*) from mrprompt_internal.cancels;
+-- a silent fetcher is dead: what it held runs again, and at the third death fails
+select t.hello('f3');
+select t.ask('poison');
+select * from t.claim('f3');
+update mrprompt_internal.fetchers set last_seen = now() - interval '1 hour' where id = (select id from t.fetcher where name = 'f3');
+select mrprompt_internal.tend('{"limit": 100}') ->> 'did' as did;
+select state from t.try($$select * from t.claim('f3')$$);
+select status, wait_reason from mrprompt.requests where id = t.id('poison');
+select t.hello('f3');
+select * from t.claim('f3');
+select mrprompt_internal.fetcher_gone((select id from t.fetcher where name = 'f3'), true);
+select alone, deaths from mrprompt_internal.queue where request_id = t.id('poison');
+select * from t.claim('f1');
+select t.hello('f3', alone => true);
+select * from t.claim('f3');
+select mrprompt_internal.fetcher_gone((select id from t.fetcher where name = 'f3'), true);
+select status, error_type, error_message from mrprompt.requests where id = t.id('poison');
+select attempt, outcome, cost from mrprompt.usage where request_id = t.id('poison') order by attempt;
+-- expiry: while waiting, and instead of a retry that would come too late
+select mrprompt.chat_text('soon', provider => 'fake', model => 'fake-1', metadata => '{"label": "soon"}', expires_at => clock_timestamp() + interval '1 hour') is not null as queued;
+update mrprompt_internal.queue set expires_at = now() - interval '1 second' where request_id = t.id('soon');
+select * from t.claim('f1');
+select mrprompt_internal.tend('{"limit": 100}') ->> 'did' as did;
+select status, error_type from mrprompt.requests where id = t.id('soon');
+-- what was taken away after the call ends the request at the claim
+select mrprompt.add_key('fake', 'sk-test-short-lived') as key \gset
+select t.ask('revoked');
+select mrprompt.revoke_key(:'key') is not null as revoked;
+select * from t.claim('f1');
+select status, error_type from mrprompt.requests where id = t.id('revoked');
+-- a clean goodbye queues again what is left, without a death
+select t.ask('left');
+select * from t.claim('f2');
+select mrprompt_internal.heartbeat((t.args('f2') || '{"leaving": true, "in_flight": []}')::json) is not null as gone;
+select deaths, fetcher_id from mrprompt_internal.queue where request_id = t.id('left');
+-- every attempt has one row in the ledger
+select count(*) = count(distinct (request_id, attempt)) as unique from mrprompt.usage;

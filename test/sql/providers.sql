@@ -1,0 +1,45 @@
+-- Providers and prices as rows: presets, the overlay in front of them, and what is refused.
+\getenv dir PG_ABS_SRCDIR
+\set helpers :dir '/helpers.sql'
+\set ECHO none
+\i :helpers
+\set ECHO all
+select name, protocol, auth, key_required, allow_http from mrprompt.providers where preset order by name;
+-- one insert makes a provider; everything else has a default
+insert into mrprompt.providers (name, protocol, base_url, allow_http) values ('mine', 'openai', 'http://llm.internal:8000/v1', true);
+select name, auth, key_required, stream_usage, headers, enabled, preset from mrprompt.providers where name = 'mine';
+-- an edited preset is the admin's row; deleting that brings the preset back
+update mrprompt.providers set base_url = 'https://proxy.example.com/v1' where name = 'openai';
+select base_url, preset from mrprompt.providers where name = 'openai';
+delete from mrprompt.providers where name = 'openai';
+select base_url, preset from mrprompt.providers where name = 'openai';
+\pset format unaligned
+\pset tuples_only on
+-- refused, each with its reason
+select t.why($$insert into mrprompt.providers (name, protocol, base_url) values ('plain', 'openai', 'http://llm.example.com/v1')$$);
+select t.why($$insert into mrprompt.providers (name, protocol, base_url) values ('openai', 'openai', 'https://api.openai.com/v1')$$);
+select t.why($$update mrprompt.providers set name = 'ours' where name = 'mine'$$);
+select t.why($$delete from mrprompt.providers where name = 'xai'$$);
+select t.why($$insert into mrprompt.providers (name, protocol, base_url) values ('x', 'soap', 'https://llm.example.com/v1')$$);
+select t.why($$insert into mrprompt.providers (name, protocol, base_url) values ('x', 'openai', 'ftp://llm.example.com/v1')$$);
+select t.why($$insert into mrprompt.providers (name, protocol, base_url) values ('x', 'openai', 'https://user:pass@llm.example.com/v1')$$);
+select t.why($$insert into mrprompt.providers (name, protocol, base_url) values ('x', 'openai', 'https://llm.example.com/v1?key=1')$$);
+select t.why($$insert into mrprompt.providers (name, protocol, base_url) values ('Bad Name', 'openai', 'https://llm.example.com/v1')$$);
+select t.why($$insert into mrprompt.providers (name, protocol, base_url, headers) values ('x', 'openai', 'https://llm.example.com', '{"a": "b\r\nc: d"}')$$);
+select t.why($$insert into mrprompt.providers (name, protocol, base_url, headers) values ('x', 'openai', 'https://llm.example.com', '["a"]')$$);
+select t.why($$insert into mrprompt.providers (name, protocol, base_url, ca_file) values ('x', 'openai', 'https://llm.example.com', 'relative.pem')$$);
+select t.why($$insert into mrprompt.providers (name, protocol, base_url, total_timeout_ms) values ('x', 'openai', 'https://llm.example.com', 0)$$);
+\pset format aligned
+\pset tuples_only off
+-- prices: exact, effective-dated, in front of the presets
+select model, input, output, cached, cache_write from mrprompt.prices where provider = 'openai' and preset order by model;
+insert into mrprompt.prices (provider, model, input, output, effective_from) values ('openai', 'gpt-4o', 0.000002, 0.000008, '2026-01-01 00:00:00+00');
+select * from mrprompt_internal.price_at('openai', 'gpt-4o', null, '2026-06-01');
+select * from mrprompt_internal.price_at('openai', 'gpt-4o', null, '2025-06-01');
+select * from mrprompt_internal.price_at('openai', 'my-deployment', 'gpt-4o-mini', '2026-06-01');
+select * from mrprompt_internal.price_at('openai', 'unheard-of', 'unheard-of', '2026-06-01');
+update mrprompt.prices set input = 0.000003 where provider = 'openai' and model = 'gpt-4o' and effective_from = '2026-01-01 00:00:00+00';
+select input from mrprompt_internal.price_at('openai', 'gpt-4o', null, '2026-06-01');
+\pset tuples_only on
+select t.why($$insert into mrprompt.prices (provider, model, input, output) values ('openai', 'dear', 0.5, 0.5)$$);
+select t.why($$insert into mrprompt.prices (provider, model, input, output) values ('openai', 'negative', -0.1, 0)$$);

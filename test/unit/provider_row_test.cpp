@@ -1,0 +1,131 @@
+// Provider rows, URLs, headers and keys: what every protocol shares.
+#include <gtest/gtest.h>
+
+#include "provider/provider.hpp"
+
+namespace mrprompt {
+namespace {
+
+Json row() {
+    return {{"name", "p"}, {"protocol", "openai"}, {"base_url", "https://api.test/v1"}, {"auth", "bearer"}};
+}
+
+Result<HttpRequest> request_for(const Json& provider_row, const std::string& model = "m",
+                                const Secret& key = Secret("sk-test-1")) {
+    const Result<Provider> provider = parse_provider(provider_row);
+    if (!provider) return provider.error();
+    const Chat chat{model, false, {{"messages", Json::array({{{"role", "user"}, {"content", "hi"}}})}}};
+    return find_protocol(provider->protocol)->request(*provider, chat, key);
+}
+
+std::string url_for(const std::string& base, const Json& path = nullptr, const std::string& model = "m") {
+    Json changed = row();
+    changed["base_url"] = base;
+    changed["path"] = path;
+    const Result<HttpRequest> request = request_for(changed, model);
+    return request ? request->url : "refused: " + request.error().message;
+}
+
+std::string header(const HttpRequest& request, std::string_view name) {
+    std::string found;
+    for (const auto& [key, value] : request.headers) {
+        if (key == name) found += value;
+    }
+    return found;
+}
+
+TEST(ProviderRow, members_that_are_null_or_absent_have_defaults) {
+    Json sparse = row();
+    sparse["path"] = nullptr;
+    sparse["ca_file"] = nullptr;
+    sparse["headers"] = nullptr;
+    const Result<Provider> provider = parse_provider(sparse);
+    ASSERT_TRUE(provider);
+    EXPECT_TRUE(provider->stream_usage);
+    EXPECT_EQ(provider->idle_timeout_ms, 120'000);
+    EXPECT_EQ(provider->path, "");
+}
+
+TEST(ProviderRow, nonsense_is_refused) {
+    const auto refused = [](const char* name, Json value) {
+        Json changed = row();
+        changed[name] = std::move(value);
+        return !parse_provider(changed);
+    };
+    EXPECT_TRUE(refused("protocol", "gopher"));
+    EXPECT_TRUE(refused("base_url", "file:///etc/passwd"));
+    EXPECT_TRUE(refused("base_url", "https://a\r\nb"));
+    EXPECT_TRUE(refused("auth", "basic"));
+    EXPECT_TRUE(refused("headers", {{"x-a", "1\r\nx-b: 2"}}));
+    EXPECT_TRUE(refused("headers", {{"x a", "1"}}));
+    EXPECT_TRUE(refused("headers", {{"x-a", 1}}));
+    EXPECT_FALSE(parse_provider(Json::array()));
+}
+
+TEST(Url, is_base_and_path) {
+    EXPECT_EQ(url_for("https://api.test/v1"), "https://api.test/v1/chat/completions");
+    EXPECT_EQ(url_for("https://api.test/v1/"), "https://api.test/v1/chat/completions");
+    EXPECT_EQ(url_for("https://api.test/v1/chat/completions"), "https://api.test/v1/chat/completions");
+    EXPECT_EQ(url_for("https://api.test", "/v3/chat"), "https://api.test/v3/chat");
+    EXPECT_EQ(url_for("https://api.test", "v3/chat"), "https://api.test/v3/chat");
+}
+
+TEST(Url, takes_the_model_percent_encoded) {
+    EXPECT_EQ(url_for("https://x.test/openai/deployments/{model}", "/chat/completions?api-version=2024-10-21",
+                      "gpt/4 o"),
+              "https://x.test/openai/deployments/gpt%2F4%20o/chat/completions?api-version=2024-10-21");
+    EXPECT_EQ(url_for("https://x.test", "/{model}/chat?m={model}", "{model}"),
+              "https://x.test/%7Bmodel%7D/chat?m=%7Bmodel%7D");
+    EXPECT_TRUE(url_for("https://x.test/{model}", nullptr, "..").starts_with("refused"));
+    EXPECT_EQ(url_for("https://x.test", nullptr, ".."), "https://x.test/chat/completions");
+    EXPECT_TRUE(url_for("https://x.test", nullptr, "").starts_with("refused"));
+}
+
+TEST(Key, goes_into_the_header_of_the_row) {
+    const std::pair<const char*, const char*> styles[] = {{"bearer", "Authorization: Bearer "},
+                                                          {"x-api-key", "x-api-key: "},
+                                                          {"api-key", "api-key: "},
+                                                          {"none", ""}};
+    for (const auto& [style, header] : styles) {
+        Json changed = row();
+        changed["auth"] = style;
+        const Result<HttpRequest> request = request_for(changed);
+        ASSERT_TRUE(request);
+        EXPECT_EQ(request->secret_header, header);
+        EXPECT_EQ(request->secret.view(), *header ? "sk-test-1" : "");
+    }
+    const Result<HttpRequest> without = request_for(row(), "m", Secret());
+    ASSERT_TRUE(without);
+    EXPECT_EQ(without->secret_header, "");
+    EXPECT_FALSE(request_for(row(), "m", Secret("sk-test\r\nx-evil: 1")));
+}
+
+TEST(Headers, of_the_row_win) {
+    Json changed = row();
+    changed["headers"] = {{"Accept", "*/*"}, {"HTTP-Referer", "https://app.test"}};
+    const Result<HttpRequest> request = request_for(changed);
+    ASSERT_TRUE(request);
+    EXPECT_EQ(header(*request, "Accept"), "*/*");
+    EXPECT_EQ(header(*request, "accept"), "");
+    EXPECT_EQ(header(*request, "content-type"), "application/json");
+    EXPECT_EQ(header(*request, "HTTP-Referer"), "https://app.test");
+}
+
+TEST(Delta, appending_joins_by_index) {
+    Delta delta;
+    delta.append({.content = "a", .reasoning = "r", .refusal = "", .tool_calls = {{0, "id0", "f", "{"}}});
+    delta.append({.content = "b",
+                  .reasoning = "",
+                  .refusal = "x",
+                  .tool_calls = {{1, "id1", "g", ""}, {0, "", "", "}"}}});
+    EXPECT_EQ(delta.content, "ab");
+    EXPECT_EQ(delta.reasoning, "r");
+    EXPECT_EQ(delta.refusal, "x");
+    ASSERT_EQ(delta.tool_calls.size(), 2u);
+    EXPECT_EQ(delta.tool_calls[0].id, "id0");
+    EXPECT_EQ(delta.tool_calls[0].arguments, "{}");
+    EXPECT_EQ(delta.tool_calls[1].name, "g");
+}
+
+}  // namespace
+}  // namespace mrprompt

@@ -1,0 +1,41 @@
+// One request in flight: what the fetcher remembers of it between its claim and its settlement.
+#pragma once
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <string>
+
+#include "crypto/secret.hpp"
+#include "provider/provider.hpp"
+
+namespace mrprompt {
+
+enum class Phase { connecting, waiting, streaming, settling };
+
+// Thousands of these live at once: text that is done with is given back at once.
+struct Flight {
+    std::string request;
+    int attempt = 0;
+    int failures = 0;
+    bool stream = false;
+    Phase phase = Phase::connecting;
+    const Protocol* protocol = nullptr;
+    std::shared_ptr<const Secret> key;  // so that no error text carries it; may be null
+    std::unique_ptr<Decoder> decoder;   // from the response head to the end
+
+    int status = 0;
+    std::string provider_request_id;
+    std::optional<std::int64_t> retry_after_ms;
+    std::int64_t started_ms = 0;
+    std::optional<std::int64_t> first_token_ms;
+    std::int64_t text_bytes = 0;  // of content, reasoning, refusal and arguments seen
+
+    Delta unsent;  // streamed requests only
+    int next_seq = 1;
+    std::string outcome;       // JSON; set in phase settling
+    std::optional<std::int64_t> again_ms;  // the outcome is a retry, so long after
+    bool outcome_bare = false;  // the database refused a fuller one
+    bool listed = false;        // among those with an unsent delta
+};
+
+}  // namespace mrprompt

@@ -1,0 +1,364 @@
+// Keeps the table of requests in flight, and turns what the transport says into deltas and outcomes.
+#include "engine/flights.hpp"
+
+#include <algorithm>
+
+#include "core/text.hpp"
+#include "engine/retry_policy.hpp"
+
+namespace mrprompt {
+namespace {
+
+constexpr std::size_t kDeltaFlushBytes = 1 << 20;   // gathered deltas that do not wait for delta_ms
+constexpr std::size_t kCallBytes = 16 << 20;        // an append or settle call ends after the item that passes it
+constexpr std::size_t kCallItems = 2'000;
+constexpr std::size_t kProgressRows = 1'000;
+constexpr std::int64_t kProgressAfterMs = 1'000;
+constexpr std::size_t kMaxRequestIdBytes = 200;
+constexpr int kBytesPerToken = 4;
+
+const char* name_of(Phase phase) {
+    switch (phase) {
+        case Phase::connecting: return "connecting";
+        case Phase::waiting: return "waiting";
+        case Phase::streaming: return "streaming";
+        case Phase::settling: return "settling";
+    }
+    return "settling";
+}
+
+std::size_t text_bytes(const Delta& delta) {
+    std::size_t bytes = delta.content.size() + delta.reasoning.size() + delta.refusal.size();
+    for (const auto& call : delta.tool_calls) bytes += call.name.size() + call.arguments.size();
+    return bytes;
+}
+
+std::string provider_request_id(const Headers& headers) {
+    for (const char* name : {"x-request-id", "request-id", "apim-request-id", "x-amzn-requestid"}) {
+        for (const auto& [key, value] : headers) {
+            if (key == name && !value.empty()) return trim_message(value, kMaxRequestIdBytes);
+        }
+    }
+    return {};
+}
+
+std::string_view header(const Headers& headers, std::string_view name) {
+    for (const auto& [key, value] : headers) {
+        if (key == name) return value;
+    }
+    return {};
+}
+
+Ending failure(std::string type, std::string message) {
+    Ending ending;
+    ending.kind = OutcomeKind::failed;
+    ending.error = OutcomeError{0, std::move(type), std::move(message)};
+    return ending;
+}
+
+// Another fetcher, or this one later, may do better with it.
+Ending try_again(std::string type, std::string message, std::int64_t after_ms, bool counts) {
+    Ending ending = failure(std::move(type), std::move(message));
+    ending.kind = OutcomeKind::retry;
+    ending.retry_after_ms = after_ms;
+    ending.counts_as_failure = counts;
+    return ending;
+}
+
+}  // namespace
+
+void Flights::start(Job&& job, const Result<Provider>* provider, std::shared_ptr<const Secret> key,
+                    const std::string& key_problem, std::int64_t max_response_bytes) {
+    drop(job.request);  // an older attempt that the database has given up
+    const std::uint64_t id = next_id_++;
+    Flight& flight = flights_[id];
+    by_request_[job.request] = id;
+    flight.request = std::move(job.request);
+    flight.attempt = job.attempt;
+    flight.failures = job.failures;
+    flight.stream = job.chat.stream;
+    flight.key = std::move(key);
+    flight.started_ms = clock_.now_ms();
+
+    if (provider == nullptr) return finish(id, flight, failure("bad_provider", "the job names no provider row"));
+    if (!*provider) return finish(id, flight, failure("bad_provider", provider->error().message));
+    if (!key_problem.empty()) {
+        // A fetcher whose keyring lags behind must not fail what others could do.
+        return finish(id, flight, try_again("key_unavailable", key_problem, 5'000, true));
+    }
+    const Provider& row = **provider;
+    flight.protocol = find_protocol(row.protocol);
+    if (flight.protocol == nullptr) {
+        return finish(id, flight, failure("unsupported_protocol",
+                                          "this fetcher does not know the protocol \"" + row.protocol + "\""));
+    }
+    static const Secret kNoKey;
+    auto request = flight.protocol->request(row, job.chat, flight.key ? *flight.key : kNoKey);
+    job.chat.payload = nullptr;
+    if (!request) return finish(id, flight, failure(request.error().type, request.error().message));
+    transport_.start(id, std::move(*request), static_cast<std::uint64_t>(max_response_bytes));
+}
+
+// --- what the transport says -----------------------------------------------------------------------------
+
+void Flights::on_sent(std::uint64_t transfer) {
+    auto place = flights_.find(transfer);
+    if (place != flights_.end() && place->second.phase == Phase::connecting) place->second.phase = Phase::waiting;
+}
+
+void Flights::on_head(std::uint64_t transfer, int status, const Headers& headers) {
+    auto place = flights_.find(transfer);
+    if (place == flights_.end() || place->second.phase == Phase::settling) return;
+    Flight& flight = place->second;
+    flight.phase = Phase::streaming;
+    flight.status = status;
+    flight.provider_request_id = provider_request_id(headers);
+    flight.retry_after_ms = retry_after(headers, clock_.wall_ms());
+    flight.decoder = flight.protocol->decoder(flight.stream, status, header(headers, "content-type"));
+}
+
+void Flights::on_body(std::uint64_t transfer, std::string_view bytes) {
+    auto place = flights_.find(transfer);
+    if (place == flights_.end() || !place->second.decoder) return;
+    Flight& flight = place->second;
+    const std::size_t before = text_bytes(flight.unsent);
+    flight.decoder->feed(bytes, flight.unsent);
+    took_in(transfer, flight, before);
+}
+
+void Flights::took_in(std::uint64_t id, Flight& flight, std::size_t before) {
+    const std::size_t after = text_bytes(flight.unsent);
+    if (flight.unsent.empty()) return;
+    flight.text_bytes += static_cast<std::int64_t>(after - before);
+    if (!flight.stream) {
+        flight.unsent = Delta();  // nobody follows it: the response says it all
+        return;
+    }
+    if (!flight.first_token_ms) flight.first_token_ms = clock_.now_ms() - flight.started_ms;
+    if (!flight.listed) {
+        flight.listed = true;
+        with_deltas_.push_back(id);
+        if (deltas_since_ == kNever) deltas_since_ = clock_.now_ms();
+    }
+    delta_bytes_ += after - before;
+}
+
+void Flights::on_end(std::uint64_t transfer, TransferEnd end, std::string_view message) {
+    auto place = flights_.find(transfer);
+    if (place == flights_.end() || place->second.phase == Phase::settling) return;
+    Flight& flight = place->second;
+
+    Ending ending;
+    const ProviderError* error = nullptr;
+    bool whole = false;
+    if (flight.decoder) {
+        // A server may drop the connection behind an answer that was whole.
+        whole = flight.decoder->completion().complete;
+        const std::size_t before = text_bytes(flight.unsent);
+        flight.decoder->finish(flight.unsent);
+        took_in(transfer, flight, before);
+        const Completion& done = flight.decoder->completion();
+        const bool refused = flight.status < 200 || flight.status > 299;
+        if (done.error && (end == TransferEnd::complete || whole || refused)) error = &*done.error;
+        whole = !done.error && (end == TransferEnd::complete || whole);
+    }
+    if (whole) {
+        ending.kind = OutcomeKind::succeeded;
+        return finish(transfer, flight, std::move(ending));
+    }
+    FailedAttempt failed;
+    failed.end = end == TransferEnd::complete && error == nullptr ? TransferEnd::broken : end;
+    failed.status = flight.status;
+    failed.error = error;
+    failed.retry_after_ms = flight.retry_after_ms;
+    failed.attempt = flight.attempt;
+    failed.failures = flight.failures;
+    Verdict verdict = judge(failed, clock_.uniform());
+    ending.kind = verdict.retry ? OutcomeKind::retry : OutcomeKind::failed;
+    ending.retry_after_ms = verdict.after_ms;
+    ending.counts_as_failure = verdict.counts_as_failure;
+    const int status = error != nullptr && error->status != 0 ? error->status : flight.status;
+    ending.error = OutcomeError{status >= 300 ? status : 0, std::move(verdict.type),
+                                error != nullptr ? error->message : std::string(message)};
+    finish(transfer, flight, std::move(ending));
+}
+
+// --- what the database and the fetcher want -----------------------------------------------------------------
+
+void Flights::cancel(const std::string& request) {
+    auto place = find(request);
+    if (place == flights_.end() || place->second.phase == Phase::settling) return;
+    transport_.cancel(place->first);
+    Ending ending;
+    ending.kind = OutcomeKind::cancelled;
+    finish(place->first, place->second, std::move(ending));
+}
+
+void Flights::fail(const std::string& request, std::string type, std::string message) {
+    auto place = find(request);
+    if (place == flights_.end() || place->second.phase == Phase::settling) return;
+    transport_.cancel(place->first);
+    place->second.unsent = Delta();
+    finish(place->first, place->second, failure(std::move(type), std::move(message)));
+}
+
+void Flights::hand_back() {
+    for (auto& [id, flight] : flights_) {
+        if (flight.phase == Phase::settling) continue;
+        transport_.cancel(id);
+        finish(id, flight, try_again("fetcher_stopped", "the fetcher was stopped before the answer was whole", 0, false));
+    }
+}
+
+void Flights::drop(const std::string& request) {
+    auto place = find(request);
+    if (place != flights_.end()) erase(place);
+}
+
+void Flights::drop_all() {
+    while (!flights_.empty()) erase(flights_.begin());
+    with_deltas_.clear();
+    with_outcome_.clear();
+    later_.clear();
+    deltas_since_ = kNever;
+    delta_bytes_ = 0;
+}
+
+void Flights::finish(std::uint64_t id, Flight& flight, Ending ending) {
+    ending.total_ms = clock_.now_ms() - flight.started_ms;
+    if (ending.kind == OutcomeKind::retry) flight.again_ms = ending.retry_after_ms;
+    Completion* done = flight.decoder ? &flight.decoder->completion() : nullptr;
+    flight.outcome = outcome_json(flight, done, std::move(ending));
+    flight.outcome.shrink_to_fit();
+    flight.decoder.reset();
+    flight.key.reset();
+    flight.phase = Phase::settling;
+    ++settling_;
+    with_outcome_.push_back(id);
+}
+
+Flights::Table::iterator Flights::find(const std::string& request) {
+    auto place = by_request_.find(request);
+    return place == by_request_.end() ? flights_.end() : flights_.find(place->second);
+}
+
+Flight* Flights::find(const Item& item) {
+    auto place = flights_.find(item.flight);
+    return place == flights_.end() ? nullptr : &place->second;
+}
+
+void Flights::erase(Table::iterator place) {
+    if (place->second.phase == Phase::settling) {
+        --settling_;
+    } else {
+        transport_.cancel(place->first);
+    }
+    by_request_.erase(place->second.request);
+    flights_.erase(place);
+}
+
+// --- what leaves for the database ---------------------------------------------------------------------------
+
+std::int64_t Flights::deltas_due(int delta_ms) const {
+    if (deltas_since_ == kNever) return kNever;
+    return delta_bytes_ >= kDeltaFlushBytes ? deltas_since_ : deltas_since_ + delta_ms;
+}
+
+std::vector<Item> Flights::take_deltas() {
+    std::vector<Item> items;
+    std::size_t bytes = 0, looked = 0;
+    for (; looked < with_deltas_.size() && bytes < kCallBytes && items.size() < kCallItems; ++looked) {
+        auto place = flights_.find(with_deltas_[looked]);
+        if (place == flights_.end()) continue;
+        Flight& flight = place->second;
+        flight.listed = false;
+        if (flight.unsent.empty()) continue;  // it ended: its outcome carries the tail
+        Delta delta = std::move(flight.unsent);
+        flight.unsent = Delta();
+        items.push_back({place->first, flight.request, flight.attempt,
+                         delta_json(flight, flight.next_seq++, std::move(delta)), std::nullopt});
+        bytes += items.back().json.size();
+    }
+    with_deltas_.erase(with_deltas_.begin(), with_deltas_.begin() + static_cast<std::ptrdiff_t>(looked));
+    if (with_deltas_.empty()) {
+        deltas_since_ = kNever;
+        delta_bytes_ = 0;
+    }
+    return items;
+}
+
+std::int64_t Flights::outcomes_due() const {
+    if (!with_outcome_.empty()) return 0;
+    return later_.empty() ? kNever : later_.front().first;
+}
+
+std::vector<Item> Flights::take_outcomes() {
+    while (!later_.empty() && later_.front().first <= clock_.now_ms()) {
+        with_outcome_.push_back(later_.front().second);
+        later_.pop_front();
+    }
+    std::vector<Item> items;
+    std::size_t bytes = 0;
+    while (!with_outcome_.empty() && bytes < kCallBytes && items.size() < kCallItems) {
+        auto place = flights_.find(with_outcome_.front());
+        with_outcome_.pop_front();
+        if (place == flights_.end() || place->second.outcome.empty()) continue;
+        Flight& flight = place->second;
+        // The item owns the text until the database has answered; it comes back only in settle_later.
+        items.push_back({place->first, flight.request, flight.attempt, std::move(flight.outcome), flight.again_ms});
+        flight.outcome.clear();
+        bytes += items.back().json.size();
+    }
+    return items;
+}
+
+void Flights::forget(const Item& item) {
+    auto place = flights_.find(item.flight);
+    if (place != flights_.end()) erase(place);
+}
+
+void Flights::settle_later(Item&& item, std::int64_t at_ms) {
+    Flight* flight = find(item);
+    if (flight == nullptr) return;
+    flight->outcome = std::move(item.json);
+    later_.emplace_back(at_ms, item.flight);
+}
+
+bool Flights::settle_barely(const Item& item, std::string_view reason) {
+    Flight* flight = find(item);
+    if (flight == nullptr) return true;
+    if (flight->outcome_bare) return false;
+    flight->outcome_bare = true;
+    Ending ending = failure("rejected_by_database", "the answer could not be stored: " + std::string(reason));
+    ending.total_ms = clock_.now_ms() - flight->started_ms;
+    flight->outcome = outcome_json(*flight, nullptr, std::move(ending));
+    with_outcome_.push_back(item.flight);
+    return true;
+}
+
+std::string Flights::in_flight_json() const {
+    std::string json = "[";
+    json.reserve(flights_.size() * 48 + 2);
+    for (const auto& [id, flight] : flights_) {
+        if (json.size() > 1) json += ',';
+        json += "[\"" + flight.request + "\"," + std::to_string(flight.attempt) + ']';
+    }
+    return json + ']';
+}
+
+std::string Flights::progress_json() const {
+    const std::int64_t now = clock_.now_ms();
+    std::string json = "[";
+    std::size_t rows = 0;
+    for (const auto& [id, flight] : flights_) {
+        if (now - flight.started_ms < kProgressAfterMs) continue;
+        if (++rows > kProgressRows) break;
+        if (json.size() > 1) json += ',';
+        json += "{\"request\":\"" + flight.request + "\",\"attempt\":" + std::to_string(flight.attempt) +
+                ",\"phase\":\"" + name_of(flight.phase) + "\",\"tokens\":" +
+                std::to_string((flight.text_bytes + kBytesPerToken - 1) / kBytesPerToken) + '}';
+    }
+    return json + ']';
+}
+
+}  // namespace mrprompt

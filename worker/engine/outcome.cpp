@@ -1,0 +1,137 @@
+// Builds the JSON of deltas and outcomes through dump_json, so that PostgreSQL takes every one of them.
+#include "engine/outcome.hpp"
+
+#include "core/json.hpp"
+#include "core/text.hpp"
+
+namespace mrprompt {
+namespace {
+
+constexpr std::size_t kMaxMessageBytes = 2'000;
+constexpr std::size_t kMaxTypeBytes = 100;
+
+const char* name_of(OutcomeKind kind) {
+    switch (kind) {
+        case OutcomeKind::succeeded: return "succeeded";
+        case OutcomeKind::retry: return "retry";
+        case OutcomeKind::failed: return "failed";
+        case OutcomeKind::cancelled: return "cancelled";
+    }
+    return "failed";
+}
+
+Json fragments(std::vector<ToolCallFragment>&& calls) {
+    Json list = Json::array();
+    for (ToolCallFragment& call : calls) {
+        Json row = {{"index", call.index}};
+        if (!call.id.empty()) row["id"] = std::move(call.id);
+        if (!call.name.empty()) row["name"] = std::move(call.name);
+        if (!call.arguments.empty()) row["arguments"] = std::move(call.arguments);
+        list.push_back(std::move(row));
+    }
+    return list;
+}
+
+Json delta_value(const Flight& flight, int seq, Delta&& delta) {
+    Json row = {{"request", flight.request}, {"attempt", flight.attempt}, {"seq", seq}};
+    if (!delta.content.empty()) row["content"] = std::move(delta.content);
+    if (!delta.reasoning.empty()) row["reasoning"] = std::move(delta.reasoning);
+    if (!delta.refusal.empty()) row["refusal"] = std::move(delta.refusal);
+    if (!delta.tool_calls.empty()) row["tool_calls"] = fragments(std::move(delta.tool_calls));
+    return row;
+}
+
+Json text_or_null(std::string&& text, bool present) {
+    return present ? Json(std::move(text)) : Json(nullptr);
+}
+
+// The calls of a whole answer, as the OpenAI format has them, so that they can be sent back as they are.
+Json whole_calls(std::vector<ToolCallFragment>&& calls) {
+    if (calls.empty()) return nullptr;
+    Json list = Json::array();
+    for (ToolCallFragment& call : calls) {
+        Json function = {{"name", std::move(call.name)}, {"arguments", std::move(call.arguments)}};
+        list.push_back({{"id", std::move(call.id)}, {"type", "function"}, {"function", std::move(function)}});
+    }
+    return list;
+}
+
+Json response_value(Completion& done) {
+    Json row;
+    row["content"] = text_or_null(std::move(done.content), done.has_content);
+    const bool refused = !done.refusal.empty(), reasoned = !done.reasoning.empty();
+    row["refusal"] = text_or_null(std::move(done.refusal), refused);
+    row["reasoning"] = text_or_null(std::move(done.reasoning), reasoned);
+    row["tool_calls"] = whole_calls(std::move(done.tool_calls));
+    row["finish_reason"] = text_or_null(std::string(done.finish_reason), !done.finish_reason.empty());
+    row["model"] = text_or_null(std::string(done.model), !done.model.empty());
+    row["provider_response_id"] = text_or_null(std::string(done.response_id), !done.response_id.empty());
+    row["raw"] = std::move(done.raw);
+    return row;
+}
+
+Json usage_value(const Usage& usage) {
+    return {{"prompt_tokens", usage.prompt_tokens},
+            {"completion_tokens", usage.completion_tokens},
+            {"cached_tokens", usage.cached_tokens},
+            {"cache_write_tokens", usage.cache_write_tokens},
+            {"reasoning_tokens", usage.reasoning_tokens}};
+}
+
+Json error_value(const OutcomeError& error, const Flight& flight) {
+    const std::string_view key = flight.key ? flight.key->view() : std::string_view();
+    Json row;
+    row["status"] = error.status != 0 ? Json(error.status) : Json(nullptr);
+    row["type"] = trim_message(redact(error.type, key), kMaxTypeBytes);
+    row["message"] = trim_message(redact(error.message, key), kMaxMessageBytes);
+    return row;
+}
+
+// Something of an answer is worth keeping even when it was cancelled half-way.
+bool has_text(const Completion& done) {
+    return !done.content.empty() || !done.reasoning.empty() || !done.refusal.empty() || !done.tool_calls.empty();
+}
+
+}  // namespace
+
+std::string delta_json(const Flight& flight, int seq, Delta&& delta) {
+    return dump_json(delta_value(flight, seq, std::move(delta)));
+}
+
+std::string outcome_json(Flight& flight, Completion* completion, Ending ending) {
+    const bool retry = ending.kind == OutcomeKind::retry;
+    Json row = {{"request", flight.request}, {"attempt", flight.attempt}, {"result", name_of(ending.kind)}};
+
+    // The next attempt begins anew: what this one still held is of no use to a reader.
+    Json deltas = Json::array();
+    if (!retry && !flight.unsent.empty()) {
+        deltas.push_back(delta_value(flight, flight.next_seq++, std::move(flight.unsent)));
+    }
+    flight.unsent = Delta();
+    row["deltas"] = std::move(deltas);
+
+    const bool keep = completion != nullptr && (ending.kind == OutcomeKind::succeeded ||
+                                                (ending.kind == OutcomeKind::cancelled && has_text(*completion)));
+    row["response"] = keep ? response_value(*completion) : Json(nullptr);
+    row["usage"] = completion != nullptr && completion->usage ? usage_value(*completion->usage) : Json(nullptr);
+    row["raw_usage"] = completion != nullptr ? std::move(completion->raw_usage) : Json(nullptr);
+    const bool has_id = !flight.provider_request_id.empty();
+    row["provider_request_id"] = text_or_null(std::move(flight.provider_request_id), has_id);
+    row["http_status"] = flight.status != 0 ? Json(flight.status) : Json(nullptr);
+    row["first_token_ms"] = flight.first_token_ms ? Json(*flight.first_token_ms) : Json(nullptr);
+    row["total_ms"] = ending.total_ms;
+    row["error"] = ending.error ? error_value(*ending.error, flight) : Json(nullptr);
+    if (retry) {
+        row["retry_after_ms"] = ending.retry_after_ms;
+        row["counts_as_failure"] = ending.counts_as_failure;
+    }
+    std::string text = dump_json(row);
+    if (text.size() <= kMaxOutcomeBytes) return text;
+
+    Ending refused{OutcomeKind::failed, OutcomeError{flight.status, "response_too_large",
+                                                     "the answer is too large to be stored"},
+                   ending.total_ms, 0, false};
+    return outcome_json(flight, nullptr, std::move(refused));
+}
+
+}  // namespace mrprompt

@@ -1,0 +1,187 @@
+// libcurl's options and callbacks: the head of a response is gathered here, its body passes through.
+#include "net/curl_callbacks.hpp"
+
+#include <openssl/crypto.h>
+#include <sys/epoll.h>
+
+#include <cctype>
+#include <new>
+#include <string>
+
+#include "net/curl_transport.hpp"
+
+namespace mrprompt {
+namespace {
+
+constexpr std::size_t kMaxHeaderBytes = 64 << 10;  // of one response head; more of it is left out
+constexpr long kReceiveBuffer = 4 << 10;           // per transfer in flight: answers arrive in small pieces
+constexpr long kUploadBuffer = 16 << 10;           // the least that curl takes
+
+std::string_view trimmed(std::string_view text) {
+    while (!text.empty() && std::isspace(static_cast<unsigned char>(text.front()))) text.remove_prefix(1);
+    while (!text.empty() && std::isspace(static_cast<unsigned char>(text.back()))) text.remove_suffix(1);
+    return text;
+}
+
+std::string lower(std::string_view text) {
+    std::string out(text);
+    for (char& c : out) c = static_cast<char>(std::tolower(static_cast<unsigned char>(c)));
+    return out;
+}
+
+void allow_protocol(CURL* easy, bool plain) {
+#if LIBCURL_VERSION_NUM >= 0x075500
+    curl_easy_setopt(easy, CURLOPT_PROTOCOLS_STR, plain ? "http" : "https");
+#else
+    curl_easy_setopt(easy, CURLOPT_PROTOCOLS, static_cast<long>(plain ? CURLPROTO_HTTP : CURLPROTO_HTTPS));
+#endif
+}
+
+// The certificates to trust: the provider's own file alone, or the system's. One file and no directory:
+// only so does curl keep the parsed certificates for the next connection, which saves it 30 ms.
+void trust(CURL* easy, const std::string& ca_file) {
+    static const curl_version_info_data* const system = curl_version_info(CURLVERSION_NOW);
+    curl_easy_setopt(easy, CURLOPT_CAINFO, ca_file.empty() ? system->cainfo : ca_file.c_str());
+    const bool by_directory = ca_file.empty() && system->cainfo == nullptr;
+    curl_easy_setopt(easy, CURLOPT_CAPATH, by_directory ? system->capath : nullptr);
+}
+
+}  // namespace
+
+CURL* new_handle() {
+    CURL* easy = curl_easy_init();
+    if (easy == nullptr) throw std::bad_alloc();
+    curl_easy_setopt(easy, CURLOPT_NOSIGNAL, 1L);
+    curl_easy_setopt(easy, CURLOPT_FOLLOWLOCATION, 0L);
+    curl_easy_setopt(easy, CURLOPT_PROXY, "");
+    curl_easy_setopt(easy, CURLOPT_NETRC, static_cast<long>(CURL_NETRC_IGNORED));
+    curl_easy_setopt(easy, CURLOPT_DISALLOW_USERNAME_IN_URL, 1L);
+    curl_easy_setopt(easy, CURLOPT_SSLVERSION, static_cast<long>(CURL_SSLVERSION_TLSv1_2));
+    curl_easy_setopt(easy, CURLOPT_SSL_VERIFYPEER, 1L);
+    curl_easy_setopt(easy, CURLOPT_SSL_VERIFYHOST, 2L);
+    curl_easy_setopt(easy, CURLOPT_HTTP_VERSION, static_cast<long>(CURL_HTTP_VERSION_2TLS));
+    curl_easy_setopt(easy, CURLOPT_TCP_NODELAY, 1L);
+    curl_easy_setopt(easy, CURLOPT_TCP_KEEPALIVE, 1L);
+    curl_easy_setopt(easy, CURLOPT_TCP_KEEPIDLE, 30L);
+    curl_easy_setopt(easy, CURLOPT_TCP_KEEPINTVL, 15L);
+    curl_easy_setopt(easy, CURLOPT_BUFFERSIZE, kReceiveBuffer);
+    curl_easy_setopt(easy, CURLOPT_UPLOAD_BUFFERSIZE, kUploadBuffer);
+    curl_easy_setopt(easy, CURLOPT_USERAGENT, "mrprompt/" MRPROMPT_VERSION);
+    curl_easy_setopt(easy, CURLOPT_HEADERFUNCTION, &CurlCallbacks::on_header);
+    curl_easy_setopt(easy, CURLOPT_WRITEFUNCTION, &CurlCallbacks::on_body);
+    curl_easy_setopt(easy, CURLOPT_PREREQFUNCTION, &CurlCallbacks::on_request);
+    return easy;
+}
+
+void prepare_request(Transfer& transfer) {
+    HttpRequest& request = transfer.request;
+    const bool plain = request.url.starts_with("http://");
+    for (const auto& [name, value] : request.headers) {
+        transfer.headers.add(value.empty() ? name + ";" : name + ": " + value);
+    }
+    transfer.headers.add("Expect:");  // large payloads are sent without asking first
+    if (!request.secret.empty()) {
+        std::string line;
+        line.reserve(request.secret_header.size() + request.secret.view().size());  // one copy, wiped below
+        line += request.secret_header;
+        line += request.secret.view();
+        transfer.headers.add(line);
+        OPENSSL_cleanse(line.data(), line.size());
+        request.secret = Secret();
+    }
+    CURL* easy = transfer.easy;
+    curl_easy_setopt(easy, CURLOPT_URL, request.url.c_str());
+    allow_protocol(easy, plain);
+    // On a cold start wait to learn whether one connection can carry many requests.
+    curl_easy_setopt(easy, CURLOPT_PIPEWAIT, plain ? 0L : 1L);
+    trust(easy, request.ca_file);
+    curl_easy_setopt(easy, CURLOPT_CONNECTTIMEOUT_MS, static_cast<long>(request.connect_timeout_ms));
+    curl_easy_setopt(easy, CURLOPT_HTTPHEADER, transfer.headers.get());
+    curl_easy_setopt(easy, CURLOPT_POST, 1L);
+    curl_easy_setopt(easy, CURLOPT_POSTFIELDSIZE_LARGE, static_cast<curl_off_t>(request.body.size()));
+    curl_easy_setopt(easy, CURLOPT_POSTFIELDS, request.body.data());
+    curl_easy_setopt(easy, CURLOPT_ERRORBUFFER, transfer.error);
+    curl_easy_setopt(easy, CURLOPT_PRIVATE, &transfer);
+    curl_easy_setopt(easy, CURLOPT_HEADERDATA, &transfer);
+    curl_easy_setopt(easy, CURLOPT_WRITEDATA, &transfer);
+    curl_easy_setopt(easy, CURLOPT_PREREQDATA, &transfer);
+}
+
+void forget_request(Transfer& transfer) {
+    CURL* easy = transfer.easy;
+    curl_easy_setopt(easy, CURLOPT_HTTPHEADER, nullptr);
+    curl_easy_setopt(easy, CURLOPT_POSTFIELDS, nullptr);
+    curl_easy_setopt(easy, CURLOPT_ERRORBUFFER, nullptr);
+    curl_easy_setopt(easy, CURLOPT_PRIVATE, nullptr);
+}
+
+void CurlCallbacks::attach(CURLM* multi, CurlTransport& transport) {
+    curl_multi_setopt(multi, CURLMOPT_SOCKETFUNCTION, &on_socket);
+    curl_multi_setopt(multi, CURLMOPT_SOCKETDATA, &transport);
+    curl_multi_setopt(multi, CURLMOPT_TIMERFUNCTION, &on_timer);
+    curl_multi_setopt(multi, CURLMOPT_TIMERDATA, &transport);
+}
+
+int CurlCallbacks::on_socket(CURL*, curl_socket_t fd, int what, void* transport, void*) noexcept {
+    std::uint32_t events = 0;
+    if (what == CURL_POLL_IN || what == CURL_POLL_INOUT) events |= EPOLLIN;
+    if (what == CURL_POLL_OUT || what == CURL_POLL_INOUT) events |= EPOLLOUT;
+    static_cast<CurlTransport*>(transport)->reactor_.watch(fd, events);
+    return 0;
+}
+
+int CurlCallbacks::on_timer(CURLM*, long after_ms, void* transport) noexcept {
+    auto& self = *static_cast<CurlTransport*>(transport);
+    self.curl_at_ = after_ms < 0 ? INT64_MAX : self.clock_.now_ms() + after_ms;
+    return 0;
+}
+
+int CurlCallbacks::on_request(void* data, char*, char*, int, int) noexcept {
+    auto& transfer = *static_cast<Transfer*>(data);
+    transfer.owner->enter(transfer, Transfer::Stage::waiting);
+    transfer.owner->sink_->on_sent(transfer.id);
+    return CURL_PREREQFUNC_OK;
+}
+
+std::size_t CurlCallbacks::on_header(char* bytes, std::size_t, std::size_t count, void* data) noexcept {
+    auto& transfer = *static_cast<Transfer*>(data);
+    if (transfer.head_done) return count;  // trailers
+    const std::string_view line = trimmed({bytes, count});
+    if (line.starts_with("HTTP/")) {
+        transfer.response_headers.clear();
+        transfer.header_bytes = 0;
+        return count;
+    }
+    if (line.empty()) {
+        long status = 0;
+        curl_easy_getinfo(transfer.easy, CURLINFO_RESPONSE_CODE, &status);
+        if (status < 200) return count;  // an interim response; the real one follows
+        transfer.head_done = true;
+        transfer.owner->enter(transfer, Transfer::Stage::body);
+        transfer.owner->sink_->on_head(transfer.id, static_cast<int>(status), transfer.response_headers);
+        transfer.response_headers = Headers();
+        curl_off_t uploaded = 0;
+        curl_easy_getinfo(transfer.easy, CURLINFO_SIZE_UPLOAD_T, &uploaded);
+        if (static_cast<std::size_t>(uploaded) >= transfer.request.body.size()) transfer.request.body = std::string();
+        return count;
+    }
+    transfer.header_bytes += count;
+    const std::size_t colon = line.find(':');
+    if (colon == std::string_view::npos || transfer.header_bytes > kMaxHeaderBytes) return count;
+    transfer.response_headers.emplace_back(lower(line.substr(0, colon)), trimmed(line.substr(colon + 1)));
+    return count;
+}
+
+std::size_t CurlCallbacks::on_body(char* bytes, std::size_t, std::size_t count, void* data) noexcept {
+    auto& transfer = *static_cast<Transfer*>(data);
+    transfer.received += count;
+    if (transfer.received > transfer.max_body) {
+        transfer.too_large = true;
+        return 0;
+    }
+    transfer.stage_at = transfer.owner->clock_.now_ms();
+    transfer.owner->sink_->on_body(transfer.id, {bytes, count});
+    return count;
+}
+
+}  // namespace mrprompt

@@ -1,0 +1,28 @@
+// What libcurl calls, and what it is told about each exchange. Nothing here throws through curl's frames.
+#pragma once
+#include <curl/curl.h>
+
+#include "net/transfer.hpp"
+
+namespace mrprompt {
+
+// A handle with all that is the same for every request. Throws std::bad_alloc.
+CURL* new_handle();
+
+// Puts the transfer's request on its handle; the transfer must outlive its stay in the multi handle.
+void prepare_request(Transfer& transfer);
+
+// Leaves nothing of the request on the handle, so that it can serve another one.
+void forget_request(Transfer& transfer);
+
+struct CurlCallbacks {
+    static void attach(CURLM* multi, CurlTransport& transport);
+
+    static int on_socket(CURL*, curl_socket_t fd, int what, void* transport, void*) noexcept;
+    static int on_timer(CURLM*, long after_ms, void* transport) noexcept;
+    static int on_request(void* transfer, char*, char*, int, int) noexcept;
+    static std::size_t on_header(char* bytes, std::size_t, std::size_t count, void* transfer) noexcept;
+    static std::size_t on_body(char* bytes, std::size_t, std::size_t count, void* transfer) noexcept;
+};
+
+}  // namespace mrprompt

@@ -1,0 +1,213 @@
+// Drives libcurl: exchanges in and out of the multi handle, time-outs, and how each exchange ended.
+#include "net/curl_transport.hpp"
+
+#include <sys/epoll.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <stdexcept>
+
+#include "net/curl_callbacks.hpp"
+
+namespace mrprompt {
+namespace {
+
+constexpr std::size_t kIdleHandles = 256;
+
+// Whether the text can stand in one header line.
+bool one_line(std::string_view text) {
+    return std::none_of(text.begin(), text.end(), [](char c) { return c == '\r' || c == '\n' || c == '\0'; });
+}
+
+const char* why_refused(const HttpRequest& request) {
+    if (!request.url.starts_with("https://") && !request.url.starts_with("http://")) {
+        return "the URL is neither https nor http";
+    }
+    if (!one_line(request.url)) return "the URL holds a line break";
+    if (!one_line(request.secret_header) || !one_line(request.secret.view())) return "the key holds a line break";
+    for (const auto& [name, value] : request.headers) {
+        if (!one_line(name) || !one_line(value)) return "a header holds a line break";
+    }
+    return nullptr;
+}
+
+// Broken off by the network rather than refused by the peer: the same handshake may work a moment later.
+bool handshake_cut(CURL* easy, const std::string& message) {
+    long number = 0;
+    curl_easy_getinfo(easy, CURLINFO_OS_ERRNO, &number);
+    return number == ECONNRESET || number == EPIPE || number == ETIMEDOUT ||
+           message.find("SSL_ERROR_SYSCALL") != std::string::npos || message.find("unexpected eof") != std::string::npos;
+}
+
+TransferEnd how_it_ended(const Transfer& transfer, CURLcode code, const std::string& message) {
+    const bool sent = transfer.stage != Transfer::Stage::connecting;
+    if (transfer.too_large) return TransferEnd::too_large;
+    switch (code) {
+        case CURLE_OK: return TransferEnd::complete;
+        case CURLE_OPERATION_TIMEDOUT: return sent ? TransferEnd::broken : TransferEnd::timeout_connect;
+        case CURLE_URL_MALFORMAT:
+        case CURLE_UNSUPPORTED_PROTOCOL:
+        case CURLE_LOGIN_DENIED: return TransferEnd::refused;
+        case CURLE_SSL_CONNECT_ERROR:
+            return handshake_cut(transfer.easy, message) ? TransferEnd::connect_failed : TransferEnd::tls_failed;
+        case CURLE_PEER_FAILED_VERIFICATION:
+        case CURLE_SSL_CACERT_BADFILE:
+        case CURLE_SSL_CERTPROBLEM:
+        case CURLE_SSL_CIPHER:
+        case CURLE_SSL_ISSUER_ERROR:
+        case CURLE_SSL_INVALIDCERTSTATUS:
+        case CURLE_USE_SSL_FAILED: return TransferEnd::tls_failed;
+        default: return sent ? TransferEnd::broken : TransferEnd::connect_failed;
+    }
+}
+
+std::string timeout_message(const Transfer& transfer, TransferEnd end) {
+    const auto text = [](const char* what, int ms) { return std::string(what) + std::to_string(ms) + " ms"; };
+    switch (end) {
+        case TransferEnd::timeout_first_byte:
+            return text("no answer began within ", transfer.request.first_byte_timeout_ms);
+        case TransferEnd::timeout_idle: return text("nothing more came for ", transfer.request.idle_timeout_ms);
+        default: return text("the answer was not whole after ", transfer.request.total_timeout_ms);
+    }
+}
+
+}  // namespace
+
+CurlTransport::CurlTransport(const Clock& clock, int max_connections) : clock_(clock) {
+    static const CURLcode ready = curl_global_init(CURL_GLOBAL_DEFAULT);
+    multi_ = ready == CURLE_OK ? curl_multi_init() : nullptr;
+    if (multi_ == nullptr) throw std::runtime_error("libcurl does not start");
+    CurlCallbacks::attach(multi_, *this);
+    curl_multi_setopt(multi_, CURLMOPT_PIPELINING, static_cast<long>(CURLPIPE_MULTIPLEX));
+    curl_multi_setopt(multi_, CURLMOPT_MAX_CONCURRENT_STREAMS, 100L);
+    curl_multi_setopt(multi_, CURLMOPT_MAXCONNECTS, static_cast<long>(std::max(max_connections, 16)));
+}
+
+CurlTransport::~CurlTransport() {
+    while (!transfers_.empty()) cancel(transfers_.begin()->first);
+    for (CURL* easy : idle_handles_) curl_easy_cleanup(easy);
+    curl_multi_cleanup(multi_);
+}
+
+void CurlTransport::start(std::uint64_t id, HttpRequest request, std::uint64_t max_body) {
+    if (const char* reason = why_refused(request)) {
+        refused_.push_back({id, reason});
+        curl_at_ = 0;
+        return set_deadline();
+    }
+    auto owned = std::make_unique<Transfer>();
+    Transfer& transfer = *owned;
+    transfer.id = id;
+    transfer.owner = this;
+    transfer.request = std::move(request);
+    transfer.max_body = max_body;
+    transfer.started_at = transfer.stage_at = clock_.now_ms();
+    transfer.easy = take_handle();
+    transfers_[id] = std::move(owned);
+    prepare_request(transfer);
+    arm(transfer);
+    curl_multi_add_handle(multi_, transfer.easy);
+    set_deadline();
+}
+
+void CurlTransport::cancel(std::uint64_t id) {
+    auto place = transfers_.find(id);
+    if (place == transfers_.end()) {
+        std::erase_if(refused_, [&](const Refusal& refusal) { return refusal.transfer == id; });
+        return;
+    }
+    give_back(*place->second);
+    transfers_.erase(place);
+    set_deadline();
+}
+
+void CurlTransport::pump(TransferSink& sink) {
+    sink_ = &sink;
+    for (const Refusal& refusal : std::exchange(refused_, {})) {
+        sink.on_end(refusal.transfer, TransferEnd::refused, refusal.message);
+    }
+    int running = 0;
+    reactor_.poll([&](int fd, std::uint32_t events) {
+        int mask = 0;
+        if (events & EPOLLIN) mask |= CURL_CSELECT_IN;
+        if (events & EPOLLOUT) mask |= CURL_CSELECT_OUT;
+        if (events & (EPOLLERR | EPOLLHUP)) mask |= CURL_CSELECT_ERR | CURL_CSELECT_IN;
+        curl_multi_socket_action(multi_, fd, mask, &running);
+    });
+    if (curl_at_ <= clock_.now_ms()) {
+        curl_at_ = INT64_MAX;
+        curl_multi_socket_action(multi_, CURL_SOCKET_TIMEOUT, 0, &running);
+    }
+    collect();
+    expire();
+    set_deadline();
+    sink_ = nullptr;
+}
+
+// The exchanges that curl has ended.
+void CurlTransport::collect() {
+    int left = 0;
+    while (CURLMsg* message = curl_multi_info_read(multi_, &left)) {
+        if (message->msg != CURLMSG_DONE) continue;
+        Transfer* transfer = nullptr;
+        curl_easy_getinfo(message->easy_handle, CURLINFO_PRIVATE, &transfer);
+        const CURLcode code = message->data.result;
+        const std::string text = transfer->error[0] != '\0' ? transfer->error : curl_easy_strerror(code);
+        end(transfers_.find(transfer->id), how_it_ended(*transfer, code, text), code == CURLE_OK ? "" : text);
+    }
+}
+
+// Entries are not moved whenever bytes come: an early one is looked at again and put where it belongs.
+void CurlTransport::expire() {
+    const std::int64_t now = clock_.now_ms();
+    while (!timers_.empty() && timers_.begin()->first <= now) {
+        auto place = transfers_.find(timers_.begin()->second);
+        Transfer& transfer = *place->second;
+        if (transfer.deadline() > now) {
+            arm(transfer);
+            continue;
+        }
+        const TransferEnd how = transfer.timeout(now);
+        end(place, how, timeout_message(transfer, how));
+    }
+}
+
+void CurlTransport::end(Table::iterator place, TransferEnd how, const std::string& message) {
+    const std::uint64_t id = place->first;
+    give_back(*place->second);
+    transfers_.erase(place);
+    sink_->on_end(id, how, message);
+}
+
+void CurlTransport::arm(Transfer& transfer) {
+    timers_.erase({transfer.timer_at, transfer.id});
+    transfer.timer_at = transfer.deadline();
+    timers_.insert({transfer.timer_at, transfer.id});
+}
+
+void CurlTransport::enter(Transfer& transfer, Transfer::Stage stage) {
+    transfer.stage = stage;
+    transfer.stage_at = clock_.now_ms();
+    arm(transfer);
+}
+
+CURL* CurlTransport::take_handle() {
+    if (idle_handles_.empty()) return new_handle();
+    CURL* easy = idle_handles_.back();
+    idle_handles_.pop_back();
+    return easy;
+}
+
+void CurlTransport::give_back(Transfer& transfer) {
+    timers_.erase({transfer.timer_at, transfer.id});
+    curl_multi_remove_handle(multi_, transfer.easy);
+    if (idle_handles_.size() >= kIdleHandles) return curl_easy_cleanup(transfer.easy);
+    forget_request(transfer);
+    idle_handles_.push_back(transfer.easy);
+}
+
+void CurlTransport::set_deadline() {
+    reactor_.set_deadline(std::min(curl_at_, timers_.empty() ? INT64_MAX : timers_.begin()->first));
+}
+
+}  // namespace mrprompt

@@ -1,0 +1,56 @@
+// One HTTP exchange on a curl handle: its request, its phase time-outs, and the head of its response.
+#pragma once
+#include <curl/curl.h>
+
+#include <cstdint>
+#include <string>
+#include <string_view>
+
+#include "engine/ports.hpp"
+
+namespace mrprompt {
+
+class CurlTransport;
+
+// A header list that wipes itself: one of its lines is the provider's key.
+class HeaderList {
+public:
+    HeaderList() = default;
+    HeaderList(const HeaderList&) = delete;
+    HeaderList& operator=(const HeaderList&) = delete;
+    ~HeaderList();
+    void add(const std::string& line);
+    curl_slist* get() const { return list_; }
+
+private:
+    curl_slist* list_ = nullptr;
+};
+
+// Times are on the monotonic clock, in milliseconds.
+struct Transfer {
+    enum class Stage { connecting, waiting, body };
+
+    std::uint64_t id = 0;
+    CurlTransport* owner = nullptr;
+    CURL* easy = nullptr;
+    HttpRequest request;
+    HeaderList headers;
+    std::uint64_t max_body = 0;
+    std::uint64_t received = 0;
+
+    Stage stage = Stage::connecting;
+    bool head_done = false;
+    bool too_large = false;
+    std::int64_t started_at = 0;
+    std::int64_t stage_at = 0;  // when the stage began, or the last bytes came
+    std::int64_t timer_at = 0;  // where it stands in the transport's timers
+
+    Headers response_headers;  // until the head is whole
+    std::size_t header_bytes = 0;
+    char error[CURL_ERROR_SIZE] = "";
+
+    std::int64_t deadline() const;       // of its stage or of the whole, whichever is first
+    TransferEnd timeout(std::int64_t now) const;  // which time-out that is
+};
+
+}  // namespace mrprompt

@@ -1,0 +1,97 @@
+// The provider row, the delta, and the list of protocols.
+#include "provider/provider.hpp"
+
+#include <algorithm>
+
+#include "provider/anthropic.hpp"
+#include "provider/openai.hpp"
+
+namespace mrprompt {
+
+namespace {
+
+bool is_token(std::string_view name) {  // RFC 9110, field-name
+    constexpr std::string_view kOthers = "!#$%&'*+-.^_`|~";
+    return !name.empty() && std::all_of(name.begin(), name.end(), [&](char c) {
+        return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') ||
+               kOthers.find(c) != std::string_view::npos;
+    });
+}
+
+bool one_line(std::string_view value) {
+    return value.find_first_of(std::string_view("\r\n\0", 3)) == std::string_view::npos;
+}
+
+int milliseconds(const Json& row, const char* name, int otherwise) {
+    const Json& value = member(row, name);
+    if (!value.is_number_integer()) return otherwise;
+    return static_cast<int>(std::clamp<std::int64_t>(value.get<std::int64_t>(), 1, 86'400'000));
+}
+
+}  // namespace
+
+Result<Provider> parse_provider(const Json& row) {
+    Provider provider;
+    provider.name = string_member(row, "name");
+    const auto bad = [&](std::string_view what) {
+        return Error{"bad_provider", "provider " + provider.name + ": " + std::string(what)};
+    };
+    provider.protocol = string_member(row, "protocol");
+    if (find_protocol(provider.protocol) == nullptr) return bad("unknown protocol " + provider.protocol);
+    provider.base_url = string_member(row, "base_url");
+    provider.path = string_member(row, "path");
+    if (!provider.base_url.starts_with("https://") && !provider.base_url.starts_with("http://")) {
+        return bad("base_url must begin with https:// or http://");
+    }
+    if (!one_line(provider.base_url) || !one_line(provider.path))
+        return bad("the URL has a line break in it");
+    provider.auth = string_member(row, "auth");
+    if (provider.auth.empty()) provider.auth = provider.protocol == "anthropic" ? "x-api-key" : "bearer";
+    constexpr std::string_view kStyles[] = {"bearer", "x-api-key", "api-key", "none"};
+    if (std::find(std::begin(kStyles), std::end(kStyles), provider.auth) == std::end(kStyles)) {
+        return bad("unknown auth " + provider.auth);
+    }
+    if (const Json& headers = member(row, "headers"); headers.is_object()) {
+        for (const auto& [name, value] : headers.items()) {
+            if (!is_token(name) || !value.is_string() || !one_line(value.get_ref<const std::string&>())) {
+                return bad("header " + name + " is not one line of text under a proper name");
+            }
+            provider.headers.emplace_back(name, value.get<std::string>());
+        }
+    }
+    if (const Json& flag = member(row, "stream_usage"); flag.is_boolean())
+        provider.stream_usage = flag.get<bool>();
+    provider.ca_file = string_member(row, "ca_file");
+    provider.connect_timeout_ms = milliseconds(row, "connect_timeout_ms", provider.connect_timeout_ms);
+    provider.first_byte_timeout_ms =
+        milliseconds(row, "first_byte_timeout_ms", provider.first_byte_timeout_ms);
+    provider.idle_timeout_ms = milliseconds(row, "idle_timeout_ms", provider.idle_timeout_ms);
+    provider.total_timeout_ms = milliseconds(row, "total_timeout_ms", provider.total_timeout_ms);
+    return provider;
+}
+
+void Delta::append(Delta&& more) {
+    content += more.content;
+    reasoning += more.reasoning;
+    refusal += more.refusal;
+    for (ToolCallFragment& fragment : more.tool_calls) {
+        const auto same =
+            std::find_if(tool_calls.begin(), tool_calls.end(),
+                         [&](const ToolCallFragment& held) { return held.index == fragment.index; });
+        if (same == tool_calls.end()) {
+            tool_calls.push_back(std::move(fragment));
+            continue;
+        }
+        if (same->id.empty()) same->id = std::move(fragment.id);
+        if (same->name.empty()) same->name = std::move(fragment.name);
+        same->arguments += fragment.arguments;
+    }
+}
+
+const Protocol* find_protocol(std::string_view name) {
+    if (name == "openai") return &openai_protocol();
+    if (name == "anthropic") return &anthropic_protocol();
+    return nullptr;
+}
+
+}  // namespace mrprompt
