@@ -37,8 +37,8 @@ suite() {
         bad=$(grep -cE '^(not ok|test .* \.\.\. FAILED|     .* \.\.\. FAILED)' "$log")
         ;;
     tap)
-        ok=$(grep -cE '^ok ' "$log")
-        bad=$(grep -cE '^not ok ' "$log")
+        ok=$(grep -cE '^ok [0-9]' "$log")
+        bad=$(grep -cE '^not ok [0-9]' "$log")
         ;;
     esac
     ok=${ok:-0}

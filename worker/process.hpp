@@ -96,8 +96,12 @@ public:
         posix_spawnattr_init(&attributes);
         posix_spawnattr_setsigmask(&attributes, &none);
         posix_spawnattr_setflags(&attributes, POSIX_SPAWN_SETSIGMASK);
+        posix_spawn_file_actions_t files;
+        posix_spawn_file_actions_init(&files);
+        posix_spawn_file_actions_addclosefrom_np(&files, STDERR_FILENO + 1);
         pid_t pid = 0;
-        if (posix_spawn(&pid, "/proc/self/exe", nullptr, &attributes, arguments.data(), environ) == 0) ++running_;
+        if (posix_spawn(&pid, "/proc/self/exe", &files, &attributes, arguments.data(), environ) == 0) ++running_;
+        posix_spawn_file_actions_destroy(&files);
         posix_spawnattr_destroy(&attributes);
     }
 

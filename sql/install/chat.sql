@@ -135,6 +135,10 @@ begin
         raise exception using errcode = 'PT413', message = format('the payload has %s bytes, at most %s are allowed', size, max_size),
             hint = 'Send less, or have the DBA raise mrprompt.max_payload.';
     end if;
+    if mrprompt_internal.json_shape_problem(body) is not null then
+        raise exception using errcode = 'PT400', message = 'the payload cannot be sent: ' || mrprompt_internal.json_shape_problem(body),
+            hint = 'Send less deeply nested or smaller objects.';
+    end if;
     perform mrprompt_internal.check_messages(body -> 'messages');
     if jsonb_typeof(metadata) <> 'object' then
         raise exception using errcode = 'PT400', message = 'metadata must be a JSON object', detail = format('it is %s', jsonb_typeof(metadata));

@@ -5,15 +5,23 @@ create function mrprompt.enable_supabase() returns text[]
 as $$
 declare
     done text[] := '{}';
+    granted record;
 begin
-    if exists (select from pg_roles where rolname = 'authenticated') then
-        grant mrprompt_user to authenticated;
-        done := done || 'authenticated may use mrprompt (mrprompt_user)'::text;
-    end if;
-    if exists (select from pg_roles where rolname = 'service_role') then
-        grant mrprompt_admin to service_role;
-        done := done || 'service_role may act for users (mrprompt_admin)'::text;
-    end if;
+    for granted in
+        select * from (values
+            ('mrprompt_user', 'authenticated', 'authenticated may use mrprompt'),
+            ('mrprompt_admin', 'service_role', 'service_role administers mrprompt and may act for users')) g (role, to_role, what)
+        where to_role in (select rolname from pg_roles)
+    loop
+        -- Supabase's roles do not inherit. From version 16 on that is said with the grant, before it belongs to the role.
+        if current_setting('server_version_num')::int >= 160000 then
+            execute format('grant %I to %I with inherit true', granted.role, granted.to_role);
+        else
+            execute format('alter role %I inherit', granted.to_role);
+            execute format('grant %I to %I', granted.role, granted.to_role);
+        end if;
+        done := done || granted.what;
+    end loop;
     if exists (select from pg_publication where pubname = 'supabase_realtime')
        and not exists (select from pg_publication_tables where pubname = 'supabase_realtime' and schemaname = 'mrprompt') then
         alter publication supabase_realtime add table mrprompt.requests, mrprompt.deltas;
@@ -26,6 +34,6 @@ begin
 end
 $$;
 comment on function mrprompt.enable_supabase() is
-    'Superusers: grants mrprompt_user to authenticated and mrprompt_admin to service_role, adds requests and deltas to the Realtime '
+    'Superusers: grants mrprompt_user to authenticated and mrprompt_admin to service_role (which then inherit), adds requests and deltas to the Realtime '
     'publication; tells what it did. Add mrprompt to PostgREST''s exposed schemas yourself; never mrprompt_internal.';
 

@@ -65,6 +65,11 @@ create function mrprompt_internal.server_state(
     language c volatile as 'MODULE_PATHNAME', 'server_state';
 comment on function mrprompt_internal.server_state() is 'What runs for this database on this server.';
 
+create function mrprompt_internal.json_shape_problem(value json) returns text
+    language c immutable strict parallel safe as 'MODULE_PATHNAME', 'json_shape_problem';
+comment on function mrprompt_internal.json_shape_problem(json) is
+    'What makes a JSON value too deep (about 120 levels) or too wide (1024 members of one object) to be sent; null: nothing.';
+
 -- UUIDv7 and time: the first 48 bits are milliseconds since 1970.
 create function mrprompt_internal.uuid_time(id uuid) returns timestamptz
     language sql immutable strict parallel safe

@@ -18,11 +18,16 @@ void require(bool held, const char* what) {
     if (!held) throw std::runtime_error(what);
 }
 
-const unsigned char* bytes(std::string_view text) { return reinterpret_cast<const unsigned char*>(text.data()); }
-unsigned char* bytes(std::string& text) { return reinterpret_cast<unsigned char*>(text.data()); }
+const unsigned char* bytes(std::string_view text) {
+    return reinterpret_cast<const unsigned char*>(text.data());
+}
+unsigned char* bytes(std::string& text) {
+    return reinterpret_cast<unsigned char*>(text.data());
+}
 
 int length(std::string_view text) {
-    require(text.size() <= static_cast<std::size_t>(std::numeric_limits<int>::max()), "text too long to seal");
+    require(text.size() <= static_cast<std::size_t>(std::numeric_limits<int>::max()),
+            "text too long to seal");
     return static_cast<int>(text.size());
 }
 
@@ -41,18 +46,22 @@ struct Scratch {
 
 }  // namespace
 
-void Aead::Release::operator()(evp_cipher_ctx_st* context) const noexcept { EVP_CIPHER_CTX_free(context); }
+void Aead::Release::operator()(evp_cipher_ctx_st* context) const noexcept {
+    EVP_CIPHER_CTX_free(context);
+}
 
 Aead::Context Aead::context_for(std::string_view key, bool encrypting) {
     require(key.size() == kAeadKeyBytes, "an AES-256 key has 32 bytes");
     Context context(EVP_CIPHER_CTX_new());
     require(context != nullptr, "libcrypto gave no cipher context");
-    require(EVP_CipherInit_ex2(context.get(), aes_256_gcm(), bytes(key), nullptr, encrypting ? 1 : 0, nullptr) == 1,
+    require(EVP_CipherInit_ex2(context.get(), aes_256_gcm(), bytes(key), nullptr, encrypting ? 1 : 0,
+                               nullptr) == 1,
             "libcrypto refused the key");
     return context;
 }
 
-Aead::Aead(std::string_view key) : encrypting_(context_for(key, true)), decrypting_(context_for(key, false)) {}
+Aead::Aead(std::string_view key)
+    : encrypting_(context_for(key, true)), decrypting_(context_for(key, false)) {}
 
 std::string Aead::seal(std::string_view nonce, std::string_view plain, std::string_view associated) const {
     require(nonce.size() == kAeadNonceBytes, "a GCM nonce has 12 bytes");
@@ -82,8 +91,10 @@ std::optional<Secret> Aead::open(std::string_view nonce, std::string_view sealed
     int last = 0;
     require(EVP_DecryptInit_ex2(context, nullptr, nullptr, bytes(nonce), nullptr) == 1 &&
                 EVP_DecryptUpdate(context, nullptr, &written, bytes(associated), length(associated)) == 1 &&
-                EVP_DecryptUpdate(context, bytes(plain.text), &written, bytes(ciphertext), length(ciphertext)) == 1 &&
-                EVP_CIPHER_CTX_ctrl(context, EVP_CTRL_AEAD_SET_TAG, static_cast<int>(kAeadTagBytes), tag.data()) == 1,
+                EVP_DecryptUpdate(context, bytes(plain.text), &written, bytes(ciphertext),
+                                  length(ciphertext)) == 1 &&
+                EVP_CIPHER_CTX_ctrl(context, EVP_CTRL_AEAD_SET_TAG, static_cast<int>(kAeadTagBytes),
+                                    tag.data()) == 1,
             "libcrypto could not open");
     if (EVP_DecryptFinal_ex(context, bytes(plain.text) + written, &last) != 1) return std::nullopt;
     return Secret(plain.text);

@@ -27,7 +27,8 @@ public:
     std::string seal(std::string_view nonce, std::string_view plain, std::string_view associated) const;
 
     // The plaintext of what `seal` gave, or nothing: another key, nonce or associated data, or damage.
-    std::optional<Secret> open(std::string_view nonce, std::string_view sealed, std::string_view associated) const;
+    std::optional<Secret> open(std::string_view nonce, std::string_view sealed,
+                               std::string_view associated) const;
 
 private:
     struct Release {

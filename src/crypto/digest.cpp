@@ -72,8 +72,9 @@ Secret hkdf_sha256(std::string_view key, std::string_view salt, std::string_view
     parameters[used] = OSSL_PARAM_construct_end();
 
     std::string derived(length, '\0');
-    const bool done = context != nullptr && EVP_KDF_derive(context.get(), reinterpret_cast<unsigned char*>(derived.data()),
-                                                           derived.size(), parameters.data()) == 1;
+    const bool done =
+        context != nullptr && EVP_KDF_derive(context.get(), reinterpret_cast<unsigned char*>(derived.data()),
+                                             derived.size(), parameters.data()) == 1;
     Secret secret(derived);
     OPENSSL_cleanse(derived.data(), derived.size());
     if (!done) throw std::runtime_error("libcrypto could not derive a key");
@@ -108,10 +109,11 @@ std::optional<Secret> from_hex(std::string_view text) {
 }
 
 std::string to_base64(std::string_view bytes) {
-    std::string text((bytes.size() + 2) / 3 * 4 + 1, '\0');  // EVP_EncodeBlock ends its output with a zero byte
-    const int written = EVP_EncodeBlock(reinterpret_cast<unsigned char*>(text.data()),
-                                        reinterpret_cast<const unsigned char*>(bytes.data()),
-                                        static_cast<int>(bytes.size()));
+    std::string text((bytes.size() + 2) / 3 * 4 + 1,
+                     '\0');  // EVP_EncodeBlock ends its output with a zero byte
+    const int written =
+        EVP_EncodeBlock(reinterpret_cast<unsigned char*>(text.data()),
+                        reinterpret_cast<const unsigned char*>(bytes.data()), static_cast<int>(bytes.size()));
     text.resize(static_cast<std::size_t>(written));
     return text;
 }

@@ -35,7 +35,8 @@ struct Text {
 };
 
 Error unreadable(const std::string& path, int code) {
-    return {"unreadable", "cannot read the master key file \"" + path + "\": " + std::generic_category().message(code)};
+    return {"unreadable",
+            "cannot read the master key file \"" + path + "\": " + std::generic_category().message(code)};
 }
 
 Error wrong_line(std::size_t number, const char* what) {
@@ -51,12 +52,14 @@ MasterKey derive(std::string_view id, const Secret& key) {
 
 bool valid_master_key_id(std::string_view id) {
     return !id.empty() && id.size() <= 32 && std::all_of(id.begin(), id.end(), [](char c) {
-        return (c >= 'A' && c <= 'Z') || (c >= 'a' && c <= 'z') || (c >= '0' && c <= '9') || c == '_' || c == '-';
+        return (c >= 'A' && c <= 'Z') || (c >= 'a' && c <= 'z') || (c >= '0' && c <= '9') || c == '_' ||
+               c == '-';
     });
 }
 
 const MasterKey* Keyring::find(std::string_view id) const {
-    const auto found = std::find_if(keys_.begin(), keys_.end(), [&](const MasterKey& key) { return key.id == id; });
+    const auto found =
+        std::find_if(keys_.begin(), keys_.end(), [&](const MasterKey& key) { return key.id == id; });
     return found == keys_.end() ? nullptr : &*found;
 }
 
@@ -90,11 +93,14 @@ Result<Keyring> Keyring::read_file(const std::string& path) {
     if (file.descriptor < 0) return unreadable(path, errno);
     struct stat status {};
     if (::fstat(file.descriptor, &status) != 0) return unreadable(path, errno);
-    if (!S_ISREG(status.st_mode)) return Error{"permissions", "the master key file \"" + path + "\" is not a regular file"};
+    if (!S_ISREG(status.st_mode))
+        return Error{"permissions", "the master key file \"" + path + "\" is not a regular file"};
     if (status.st_uid != ::geteuid() && status.st_uid != 0)
         return Error{"permissions", "the master key file \"" + path + "\" belongs to another user"};
     if ((status.st_mode & (S_IRWXG | S_IRWXO)) != 0)
-        return Error{"permissions", "the master key file \"" + path + "\" gives permissions to group or others; run: chmod 600 '" + path + "'"};
+        return Error{"permissions", "the master key file \"" + path +
+                                        "\" gives permissions to group or others; run: chmod 600 '" + path +
+                                        "'"};
     if (static_cast<std::size_t>(status.st_size) > kMaxFileBytes)
         return Error{"syntax", "the master key file \"" + path + "\" is larger than 64 KB"};
 

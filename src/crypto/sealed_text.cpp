@@ -24,7 +24,8 @@ void append_field(std::string& associated, std::string_view field) {
 // Length prefixes keep ("ab", "c") and ("a", "bc") apart.
 std::string associated_data(const Binding& binding) {
     std::string associated;
-    associated.reserve(16 + kVersion.size() + binding.key_id.size() + binding.owner.size() + binding.provider.size());
+    associated.reserve(16 + kVersion.size() + binding.key_id.size() + binding.owner.size() +
+                       binding.provider.size());
     append_field(associated, kVersion);
     append_field(associated, binding.key_id);
     append_field(associated, binding.owner);
@@ -72,8 +73,8 @@ Result<Secret> open_sealed(const Keyring& keyring, std::string_view sealed, cons
         return Error{"unknown_master_key", "sealed under master key \"" + std::string(parts->master_key_id) +
                                                "\", which the master key file does not hold"};
     const std::string_view view = *body;
-    std::optional<Secret> plain = master->sealing.open(view.substr(0, kAeadNonceBytes), view.substr(kAeadNonceBytes),
-                                                       associated_data(binding));
+    std::optional<Secret> plain = master->sealing.open(
+        view.substr(0, kAeadNonceBytes), view.substr(kAeadNonceBytes), associated_data(binding));
     if (!plain) return Error{"does_not_open", "sealed for another row, owner or provider, or damaged"};
     return std::move(*plain);
 }

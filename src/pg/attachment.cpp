@@ -19,8 +19,10 @@ void give_up() {
 void at_exit(int, Datum) {
     if (own == nullptr) return;
     LWLockAcquire(slots_lock(), LW_EXCLUSIVE);
+    pg_atomic_write_u32(&own->wanted, 1);
     give_up();  // left_well stays false: the launcher backs off
     LWLockRelease(slots_lock());
+    wake_launcher();
 }
 
 }  // namespace
@@ -35,18 +37,28 @@ bool attach(Oid database) {
         slot->supervisor_pid = MyProcPid;
         slot->supervisor_proc = MyProcNumber;
         slot->left_well = false;
+        slot->last_failure[0] = '\0';
         own = slot;
     } else if (free) {
         slot->left_well = true;
     }
     LWLockRelease(slots_lock());
+    wake_launcher();  // there is room for the next one on its way
     if (admitted) before_shmem_exit(at_exit, 0);
     return admitted;
 }
 
-bool take_wanted() { return pg_atomic_exchange_u32(&own->wanted, 0) != 0; }
+bool take_wanted() {
+    return pg_atomic_exchange_u32(&own->wanted, 0) != 0;
+}
 
-bool blocked() { return pg_atomic_read_u32(&own->blocked) != 0; }
+bool blocked() {
+    return pg_atomic_read_u32(&own->blocked) != 0;
+}
+
+bool slot_needed_elsewhere() {
+    return pg_atomic_read_u32(&shared_state()->worker_shortage) != 0;
+}
 
 void publish_fetchers(std::span<const int> pids) {
     LWLockAcquire(slots_lock(), LW_EXCLUSIVE);

@@ -16,6 +16,9 @@ bool take_wanted();
 // A statement needs the database alone: leave at once.
 bool blocked();
 
+// Another database waits for the worker slot that this supervisor holds: leave if idle.
+bool slot_needed_elsewhere();
+
 // For server_state().
 void publish_fetchers(std::span<const int> pids);
 void count_restart();

@@ -19,8 +19,8 @@ struct Failure {
 // A copy that cannot raise: it is made inside a C++ handler, which ereport must not jump out of.
 const char* copied(std::string_view text, const char* otherwise) {
     if (text.empty()) return otherwise;
-    auto* copy =
-        static_cast<char*>(MemoryContextAllocExtended(CurrentMemoryContext, text.size() + 1, MCXT_ALLOC_NO_OOM));
+    auto* copy = static_cast<char*>(
+        MemoryContextAllocExtended(CurrentMemoryContext, text.size() + 1, MCXT_ALLOC_NO_OOM));
     if (copy == nullptr) return otherwise;
     memcpy(copy, text.data(), text.size());
     copy[text.size()] = '\0';
@@ -55,14 +55,17 @@ Failure current_failure() {
         if (failure.hide_statement) {
             failure.error->hide_stmt = true;
             failure.error->hide_ctx = true;
+            failure.error->context = nullptr;
             failure.error->internalquery = nullptr;
         }
         ReThrowError(failure.error);
     }
+    // A calling PL/pgSQL block would add its statement, literals and all, for the client to see.
+    if (failure.hide_statement) error_context_stack = nullptr;
     ereport(ERROR, (errcode(failure.sqlstate), errmsg_internal("%s", failure.message),
                     failure.detail != nullptr ? errdetail_internal("%s", failure.detail) : 0,
-                    failure.hint != nullptr ? errhint("%s", failure.hint) : 0, errhidestmt(failure.hide_statement),
-                    errhidecontext(failure.hide_statement)));
+                    failure.hint != nullptr ? errhint("%s", failure.hint) : 0,
+                    errhidestmt(failure.hide_statement), errhidecontext(failure.hide_statement)));
     pg_unreachable();
 }
 

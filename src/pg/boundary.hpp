@@ -1,7 +1,7 @@
 // The two doors between SQL and C++: into C++ by MRPROMPT_FUNCTION, out to PostgreSQL by pg::call.
 //
-// A C++ exception that reaches fmgr ends the process and restarts every session; a PostgreSQL error that jumps
-// over a C++ object skips its destructor. So nothing passes either way but through these.
+// A C++ exception that reaches fmgr ends the process and restarts every session; a PostgreSQL error that
+// jumps over a C++ object skips its destructor. So nothing passes either way but through these.
 #pragma once
 #include "pg/prelude.hpp"
 
@@ -23,8 +23,9 @@ inline constexpr int kGone = MAKE_SQLSTATE('P', 'T', '4', '1', '0');
 inline constexpr int kTooLarge = MAKE_SQLSTATE('P', 'T', '4', '1', '3');
 inline constexpr int kRateLimited = MAKE_SQLSTATE('P', 'T', '4', '2', '9');
 
-// An error of our own on its way to the caller: thrown anywhere behind a door, reported by the door as it stands.
-// Message, detail and hint never hold a secret. hide_statement keeps the statement and context out of the log.
+// An error of our own on its way to the caller: thrown anywhere behind a door, reported by the door as it
+// stands. Message, detail and hint never hold a secret. hide_statement keeps the statement and context out of
+// the log.
 struct SqlError {
     int sqlstate = ERRCODE_INTERNAL_ERROR;
     std::string message;
@@ -45,10 +46,11 @@ struct PgError {
 // handler stacks restored.
 ErrorData* run_guarded(void (*body)(void*), void* state);
 
-// Calls PostgreSQL code that may raise, from C++ code that has objects alive. A raised error becomes a PgError
-// exception. Inside the lambda no object with a destructor may be alive while PostgreSQL runs; its result must
-// be trivially destructible (pointers and palloc'd text are).
-template <class F> auto call(F&& function) {
+// Calls PostgreSQL code that may raise, from C++ code that has objects alive. A raised error becomes a
+// PgError exception. Inside the lambda no object with a destructor may be alive while PostgreSQL runs; its
+// result must be trivially destructible (pointers and palloc'd text are).
+template <class F>
+auto call(F&& function) {
     using Value = std::invoke_result_t<F&>;
     if constexpr (std::is_void_v<Value>) {
         ErrorData* error =
@@ -98,13 +100,15 @@ inline Datum text_datum(std::string_view value) {
 }  // namespace pg
 }  // namespace mrprompt
 
-#define MRPROMPT_FUNCTION_BEHIND(door, name)                                                               \
-    static Datum name##_body(FunctionCallInfo fcinfo);                                                     \
-    extern "C" {                                                                                           \
-    PGDLLEXPORT Datum name(PG_FUNCTION_ARGS);                                                              \
-    PG_FUNCTION_INFO_V1(name);                                                                             \
-    Datum name(PG_FUNCTION_ARGS) { return ::mrprompt::pg::enter(name##_body, fcinfo, door); }              \
-    }                                                                                                      \
+#define MRPROMPT_FUNCTION_BEHIND(door, name)                     \
+    static Datum name##_body(FunctionCallInfo fcinfo);           \
+    extern "C" {                                                 \
+    PGDLLEXPORT Datum name(PG_FUNCTION_ARGS);                    \
+    PG_FUNCTION_INFO_V1(name);                                   \
+    Datum name(PG_FUNCTION_ARGS) {                               \
+        return ::mrprompt::pg::enter(name##_body, fcinfo, door); \
+    }                                                            \
+    }                                                            \
     static Datum name##_body([[maybe_unused]] FunctionCallInfo fcinfo)
 
 // MRPROMPT_FUNCTION(uuidv7) { … PG_RETURN_…; } defines an SQL-callable function.
@@ -114,10 +118,12 @@ inline Datum text_datum(std::string_view value) {
 #define MRPROMPT_SECRET_FUNCTION(name) MRPROMPT_FUNCTION_BEHIND(::mrprompt::pg::Door::secret, name)
 
 // MRPROMPT_WORKER(mrprompt_launcher_main) { … uses `argument` … } defines a background worker's entry point.
-#define MRPROMPT_WORKER(name)                                                                              \
-    static void name##_body(Datum argument);                                                               \
-    extern "C" {                                                                                           \
-    PGDLLEXPORT void name(Datum argument);                                                                 \
-    void name(Datum argument) { ::mrprompt::pg::enter_worker(name##_body, argument); }                     \
-    }                                                                                                      \
+#define MRPROMPT_WORKER(name)                                \
+    static void name##_body(Datum argument);                 \
+    extern "C" {                                             \
+    PGDLLEXPORT void name(Datum argument);                   \
+    void name(Datum argument) {                              \
+        ::mrprompt::pg::enter_worker(name##_body, argument); \
+    }                                                        \
+    }                                                        \
     static void name##_body([[maybe_unused]] Datum argument)

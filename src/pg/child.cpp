@@ -52,8 +52,8 @@ private:
                posix_spawn_file_actions_addclosefrom_np(&files_, kChildDescriptor + 1) == 0;
     }
 
-    // A process group of its own: PostgreSQL signals a backend's whole group, and a cancel for the supervisor is
-    // none for the fetcher.
+    // A process group of its own: PostgreSQL signals a backend's whole group, and a cancel for the supervisor
+    // is none for the fetcher.
     bool plan_signals() {
         sigset_t none, all;
         sigemptyset(&none);
@@ -61,8 +61,8 @@ private:
         return posix_spawnattr_setsigmask(&attributes_, &none) == 0 &&
                posix_spawnattr_setsigdefault(&attributes_, &all) == 0 &&
                posix_spawnattr_setpgroup(&attributes_, 0) == 0 &&
-               posix_spawnattr_setflags(&attributes_, POSIX_SPAWN_SETSIGMASK | POSIX_SPAWN_SETSIGDEF |
-                                                          POSIX_SPAWN_SETPGROUP) == 0;
+               posix_spawnattr_setflags(
+                   &attributes_, POSIX_SPAWN_SETSIGMASK | POSIX_SPAWN_SETSIGDEF | POSIX_SPAWN_SETPGROUP) == 0;
     }
 
     posix_spawn_file_actions_t files_;
@@ -99,7 +99,7 @@ Child::Child(pid_t pid, int socket, bool alone)
 
 Child::~Child() {
     kill();
-    for (std::int64_t const end = monotonic_ms() + kBurialMs; pid_ != 0 && !reap() && monotonic_ms() < end;)
+    for (std::int64_t const end = monotonic_ms() + kBurialMs; !reap_quietly() && monotonic_ms() < end;)
         usleep(1000);
     ::close(socket_);
 }
@@ -126,7 +126,7 @@ void Child::receive() {
 
 std::optional<Frame> Child::next_frame() {
     std::optional<Frame> frame = input_.next();
-    if (input_.broken()) close_stream();
+    if (input_.broken()) condemn();
     return frame;
 }
 
@@ -157,18 +157,35 @@ void Child::flush() {
     }
 }
 
+void Child::condemn() {
+    broke_protocol_ = true;
+    kill();
+}
+
 void Child::kill() {
     if (pid_ != 0) ::kill(pid_, SIGKILL);
+    close_stream();
+}
+
+bool Child::collect(int* status) {
+    if (pid_ == 0 || waitpid(pid_, status, WNOHANG) != pid_) return false;
+    pid_ = 0;
+    close_stream();
+    return true;
+}
+
+bool Child::reap_quietly() {
+    int status = 0;
+    return pid_ == 0 || collect(&status);
 }
 
 std::optional<Child::Ending> Child::reap() {
     int status = 0;
-    if (pid_ == 0 || waitpid(pid_, &status, WNOHANG) != pid_) return std::nullopt;
-    pid_ = 0;
-    close_stream();
+    if (!collect(&status)) return std::nullopt;
     if (WIFSIGNALED(status)) {
         int const number = WTERMSIG(status);
-        return Ending{false, "was terminated by signal " + std::to_string(number) + " (" + strsignal(number) + ")"};
+        return Ending{false,
+                      "was terminated by signal " + std::to_string(number) + " (" + strsignal(number) + ")"};
     }
     int const code = WEXITSTATUS(status);
     return Ending{code == 0, "exited with code " + std::to_string(code)};

@@ -24,8 +24,9 @@ public:
         std::string text;  // "exited with code 1", "was terminated by signal 11 (Segmentation fault)"
     };
 
-    // Starts the program at `path`: one end of a socket as descriptor 3, standard error kept, every other descriptor
-    // closed, signals reset, a process group of its own, no environment. `alone`: it serves one request and ends.
+    // Starts the program at `path`: one end of a socket as descriptor 3, standard error kept, every other
+    // descriptor closed, signals reset, a process group of its own, no environment. `alone`: it serves one
+    // request and ends.
     static Result<std::unique_ptr<Child>> start(const std::string& path, bool alone);
 
     // Kills and reaps the process if that has not happened; waits a second at most.
@@ -40,8 +41,8 @@ public:
     std::int64_t heard_ms() const { return heard_ms_; }
     void excuse_silence(std::int64_t now_ms) { heard_ms_ = now_ms; }
 
-    // Reads what has arrived, a bounded part at a time. After the end of the stream, or a broken one, open() is false;
-    // whole frames from before it are still handed out.
+    // Reads what has arrived, a bounded part at a time. After the end of the stream, or a broken one, open()
+    // is false; whole frames from before it are still handed out.
     void receive();
     std::optional<Frame> next_frame();
 
@@ -54,11 +55,15 @@ public:
     // The stream is usable; when it is not, closed_ms() says since when.
     bool open() const { return closed_ms_ == 0; }
     std::int64_t closed_ms() const { return closed_ms_; }
-    bool broke_protocol() const { return input_.broken(); }
+    bool broke_protocol() const { return broke_protocol_; }
+    void condemn();  // it broke the protocol: kills it
 
+    // Nothing is heard from it any more.
     void kill();
     // Once the process has ended: how. Never waits.
     std::optional<Ending> reap();
+    // The same for a process that ends itself: whether it has ended. Takes no memory.
+    bool reap_quietly();
 
     std::string fetcher;          // its id, as hello's reply named it
     bool stopping = false;        // it was told to end
@@ -67,6 +72,7 @@ public:
 private:
     Child(pid_t pid, int socket, bool alone);
     void close_stream();
+    bool collect(int* status);
 
     pid_t pid_;  // 0 once reaped
     int socket_;
@@ -74,6 +80,7 @@ private:
     std::int64_t started_ms_;
     std::int64_t heard_ms_;
     std::int64_t closed_ms_ = 0;
+    bool broke_protocol_ = false;
     FrameReader input_;
     FrameWriter output_;
 };

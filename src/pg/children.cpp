@@ -14,6 +14,7 @@ namespace mrprompt {
 namespace {
 
 constexpr std::int64_t kFirstDelayMs = 100;
+constexpr std::int64_t kFirstSpawnDelayMs = 1000;  // a missing program does not appear at once
 constexpr std::int64_t kLastDelayMs = 30 * 1000;
 constexpr std::int64_t kSettledMs = 60 * 1000;  // who lived this long starts again at once
 constexpr std::int64_t kLeastSilenceMs = 15 * 1000;
@@ -28,7 +29,7 @@ void kill_at_exit(int, Datum) {
     for (const auto& child : instance->all()) child->kill();
     for (int i = 0; i < 200; ++i) {
         bool left = false;
-        for (const auto& child : instance->all()) left = (child->pid() != 0 && !child->reap()) || left;
+        for (const auto& child : instance->all()) left = !child->reap_quietly() || left;
         if (!left) return;
         usleep(1000);
     }
@@ -44,14 +45,6 @@ std::int64_t longest_silence_ms() {
     return std::max<std::int64_t>(kLeastSilenceMs, 5 * std::int64_t{settings::heartbeat_interval_ms});
 }
 
-void report(const std::string& text, const char* hint) {
-    const char* message = text.c_str();
-    pg::call([&] {
-        ereport(LOG, (errmsg("%s", message), hint != nullptr ? errhint("%s", hint) : 0));
-        note_failure(MyDatabaseId, message);
-    });
-}
-
 }  // namespace
 
 Children::Children() : restart_delay_ms_(kFirstDelayMs) {
@@ -61,7 +54,9 @@ Children::Children() : restart_delay_ms_(kFirstDelayMs) {
     registered = true;
 }
 
-Children::~Children() { instance = nullptr; }
+Children::~Children() {
+    instance = nullptr;
+}
 
 Child* Children::main() const {
     for (const auto& child : all_)
@@ -70,7 +65,8 @@ Child* Children::main() const {
 }
 
 void Children::start(bool main_wanted, int alone_waiting, std::int64_t now_ms) {
-    bool const main_there = std::any_of(all_.begin(), all_.end(), [](const auto& child) { return !child->alone(); });
+    bool const main_there =
+        std::any_of(all_.begin(), all_.end(), [](const auto& child) { return !child->alone(); });
     if (now_ms < restart_at_ms_) return;
     if (main_wanted && !main_there) start_one(false, now_ms);
     for (int i = 0; main_wanted && i < alone_waiting && all_.size() < kMaxChildren; ++i) {
@@ -84,14 +80,38 @@ void Children::start_one(bool alone, std::int64_t now_ms) {
     Result<std::unique_ptr<Child>> child = Child::start(path, alone);
     if (!child) {
         report("mrprompt: " + child.error().message,
-               "Install mrprompt-fetcher there, set mrprompt.fetcher_path, or turn mrprompt.local_fetcher off and run "
+               "Install mrprompt-fetcher there, set mrprompt.fetcher_path, or turn mrprompt.local_fetcher "
+               "off and run "
                "fetchers elsewhere.");
+        restart_delay_ms_ = std::max(restart_delay_ms_, kFirstSpawnDelayMs);
         back_off(now_ms);
         return;
     }
     all_.push_back(std::move(*child));
     ++generation_;
     publish();
+}
+
+void Children::try_at_once() {
+    restart_delay_ms_ = kFirstDelayMs;
+    restart_at_ms_ = 0;
+}
+
+// To the server's log, and to doctor() until a fetcher has run well for a while.
+void Children::report(const std::string& text, const char* hint) {
+    const char* message = text.c_str();
+    pg::call([&] {
+        ereport(LOG, (errmsg("%s", message), hint != nullptr ? errhint("%s", hint) : 0));
+        note_failure(MyDatabaseId, message);
+    });
+    failure_noted_ = true;
+}
+
+void Children::forget_failure(std::int64_t now_ms) {
+    const Child* fetcher = main();
+    if (!failure_noted_ || fetcher == nullptr || now_ms - fetcher->started_ms() < kSettledMs) return;
+    pg::call([] { note_failure(MyDatabaseId, ""); });
+    failure_noted_ = false;
 }
 
 void Children::back_off(std::int64_t now_ms) {
@@ -102,13 +122,16 @@ void Children::back_off(std::int64_t now_ms) {
 void Children::watch(std::int64_t now_ms) {
     for (const auto& child : all_) {
         if (child->open() && now_ms - child->heard_ms() > longest_silence_ms()) {
-            report("mrprompt-fetcher (PID " + std::to_string(child->pid()) + ") was silent for too long: killing it", nullptr);
+            report("mrprompt-fetcher (PID " + std::to_string(child->pid()) +
+                       ") was silent for too long: killing it",
+                   nullptr);
             child->kill();
-        } else if (child->broke_protocol() || (!child->open() && now_ms - child->closed_ms() > kLingerMs)) {
+        } else if (!child->open() && now_ms - child->closed_ms() > kLingerMs) {
             child->kill();
         }
     }
     reap_ended(now_ms);
+    forget_failure(now_ms);
 }
 
 void Children::reap_ended(std::int64_t now_ms) {
@@ -119,7 +142,9 @@ void Children::reap_ended(std::int64_t now_ms) {
         std::optional<Child::Ending> const ending = child->reap();
         if (ending) {
             if (!child->stopping || !ending->cleanly)
-                report("mrprompt-fetcher (PID " + std::to_string(pid) + ") " + ending->text, nullptr);
+                report("mrprompt-fetcher (PID " + std::to_string(pid) + ") " + ending->text +
+                           (child->broke_protocol() ? " after it sent what is no call" : ""),
+                       nullptr);
             bury(*child, *ending, now_ms);
             child.reset();
         }
@@ -172,7 +197,8 @@ std::int64_t Children::deadline(bool main_wanted) const {
     bool main_there = false;
     for (const auto& child : all_) {
         main_there = main_there || !child->alone();
-        due = std::min(due, child->open() ? child->heard_ms() + longest_silence_ms() + 1 : monotonic_ms() + kReapEveryMs);
+        due = std::min(due, child->open() ? child->heard_ms() + longest_silence_ms() + 1
+                                          : monotonic_ms() + kReapEveryMs);
     }
     if (main_wanted && !main_there) due = std::min(due, restart_at_ms_);
     return due;

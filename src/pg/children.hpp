@@ -25,8 +25,12 @@ public:
     const std::vector<std::unique_ptr<Child>>& all() const { return all_; }
     Child* main() const;
 
-    // Starts the fetcher when it is wanted and its back-off is over, and as many isolated ones as wait for one.
+    // Starts the fetcher when it is wanted and its back-off is over, and as many isolated ones as wait for
+    // one.
     void start(bool main_wanted, int alone_waiting, std::int64_t now_ms);
+
+    // Ends the back-off: what was in the way may have been put right.
+    void try_at_once();
 
     // Kills who is silent, broken or lingering, and takes note of who ended.
     void watch(std::int64_t now_ms);
@@ -52,11 +56,14 @@ private:
     void back_off(std::int64_t now_ms);
     void reap_ended(std::int64_t now_ms);
     void publish() const;
+    void report(const std::string& text, const char* hint);
+    void forget_failure(std::int64_t now_ms);
 
     std::vector<std::unique_ptr<Child>> all_;
     std::int64_t restart_delay_ms_;
     std::int64_t restart_at_ms_ = 0;
     int generation_ = 1;
+    bool failure_noted_ = false;
 };
 
 }  // namespace mrprompt

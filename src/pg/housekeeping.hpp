@@ -9,17 +9,16 @@ namespace mrprompt::housekeeping {
 enum class Outcome {
     done,
     failed,             // logged, at most once in a while; try again later
-    extension_missing,  // the objects are not there: ask extension_present()
+    extension_missing,  // it was dropped: leave
 };
 
 // Who must run.
 struct State {
     bool has_work = false;
-    int alone_waiting = 0;     // requests that wait for a fetcher of their own
-    int remote_fetchers = 0;   // fetchers connected over libpq
+    int alone_waiting = 0;    // requests that wait for a fetcher of their own
+    int remote_fetchers = 0;  // fetchers connected over libpq
 };
 
-bool extension_present();
 Outcome read_state(State* state);
 Outcome local_fetchers_gone();
 Outcome fetcher_gone(const std::string& fetcher, bool crashed);

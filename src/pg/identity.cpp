@@ -26,7 +26,9 @@ bool login_is_trusted() {
     return superuser_arg(login) || list_names_role(settings::trusted_logins, login);
 }
 
-bool caller_is_anonymous() { return list_names_role(settings::anonymous_roles, GetOuterUserId()); }
+bool caller_is_anonymous() {
+    return list_names_role(settings::anonymous_roles, GetOuterUserId());
+}
 
 // A request setting that holds something; PostgREST's are '' after their transaction.
 const char* request_setting(const char* name) {
@@ -35,7 +37,8 @@ const char* request_setting(const char* name) {
 }
 
 // Claims are the user's data: what PostgreSQL says about them in an error must not be passed on.
-template <class F> Datum parsed(F&& parse, const char* complaint) {
+template <class F>
+Datum parsed(F&& parse, const char* complaint) {
     ErrorData* error = nullptr;
     try {
         return pg::call(parse);
@@ -43,8 +46,12 @@ template <class F> Datum parsed(F&& parse, const char* complaint) {
         error = raised.data;
     }
     // Still an error, so nothing is swallowed: only its words change.
-    if (ERRCODE_TO_CATEGORY(error->sqlerrcode) == ERRCODE_DATA_EXCEPTION || error->sqlerrcode == ERRCODE_SYNTAX_ERROR)
-        throw SqlError{kBadInput, complaint, {}, "The claims come from the token's issuer or from PostgREST's settings."};
+    if (ERRCODE_TO_CATEGORY(error->sqlerrcode) == ERRCODE_DATA_EXCEPTION ||
+        error->sqlerrcode == ERRCODE_SYNTAX_ERROR)
+        throw SqlError{kBadInput,
+                       complaint,
+                       {},
+                       "The claims come from the token's issuer or from PostgREST's settings."};
     throw pg::PgError{error};
 }
 
@@ -61,10 +68,12 @@ const char* claimed_subject() {
         const Datum json = parsed([&] { return DirectFunctionCall1(jsonb_in, CStringGetDatum(claims)); },
                                   "request.jwt.claims is not valid JSON");
         Jsonb* document = DatumGetJsonbP(json);
-        if (!JB_ROOT_IS_OBJECT(document)) throw SqlError{kBadInput, "request.jwt.claims is not a JSON object"};
+        if (!JB_ROOT_IS_OBJECT(document))
+            throw SqlError{kBadInput, "request.jwt.claims is not a JSON object"};
         const JsonbValue* subject = getKeyJsonValueFromContainer(&document->root, "sub", 3, nullptr);
         if (subject != nullptr && subject->type != jbvNull) {
-            if (subject->type != jbvString) throw SqlError{kBadInput, "the sub claim of this request is not a uuid"};
+            if (subject->type != jbvString)
+                throw SqlError{kBadInput, "the sub claim of this request is not a uuid"};
             return pnstrdup(subject->val.string.val, subject->val.string.len);
         }
     }
@@ -118,9 +127,13 @@ MRPROMPT_FUNCTION(current_user_id) {
 }
 
 // mrprompt_internal.caller_is_admin() returns boolean, stable.
-MRPROMPT_FUNCTION(caller_is_admin) { PG_RETURN_BOOL(caller_is_admin()); }
+MRPROMPT_FUNCTION(caller_is_admin) {
+    PG_RETURN_BOOL(caller_is_admin());
+}
 
 // mrprompt_internal.may_act_for_others() returns boolean, stable.
-MRPROMPT_FUNCTION(may_act_for_others) { PG_RETURN_BOOL(may_act_for_others()); }
+MRPROMPT_FUNCTION(may_act_for_others) {
+    PG_RETURN_BOOL(may_act_for_others());
+}
 
 }  // namespace mrprompt

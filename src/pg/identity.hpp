@@ -6,8 +6,9 @@
 
 namespace mrprompt {
 
-// All three judge the session's own roles (login and SET ROLE), so that SECURITY DEFINER code between does not
-// change who asks. They may raise: call them where no object with a destructor is alive, or inside pg::call.
+// All three judge the session's own roles (login and SET ROLE), so that SECURITY DEFINER code between does
+// not change who asks. They may raise: call them where no object with a destructor is alive, or inside
+// pg::call.
 
 // The user whom the session acts for; nothing when it is nobody. PT400 for claims that name no uuid.
 std::optional<pg_uuid_t> current_user_id();

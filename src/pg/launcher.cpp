@@ -1,10 +1,11 @@
-// Starts a supervisor for each database at server start, to see whether it has the extension and work, and later
-// wherever a commit asked for one. Connected to no database, it reads the shared catalogs only.
+// Starts a supervisor for each database at server start, to see whether it has the extension and work, and
+// later wherever a commit asked for one. Connected to no database, it reads the shared catalogs only.
 #include "pg/launcher.hpp"
 
 #include <algorithm>
 
 #include "pg/boundary.hpp"
+#include "pg/databases.hpp"
 #include "pg/settings.hpp"
 #include "pg/shared_state.hpp"
 #include "pg/supervisor.hpp"
@@ -17,24 +18,25 @@ constexpr int kMostStarting = 4;            // supervisors on their way at once,
 constexpr int64 kSweepMs = 10 * 60 * 1000;  // known databases get a supervisor this often: house-keeping
 constexpr int64 kFirstRetryMs = 1000;
 constexpr int64 kLastRetryMs = 60 * 1000;
-
-struct Database {
-    Oid oid;
-    char name[NAMEDATALEN];
-};
+constexpr int kLastingShortageMs = 10 * 1000;  // idle supervisors have left by then
 
 // What the launcher remembers of a slot; the rest is in shared memory.
 struct Start {
     Oid database;
     BackgroundWorkerHandle* handle;  // null: nothing on its way
     TimestampTz not_before;
+    TimestampTz
+        short_since;  // no background worker slot was free at any try since; 0: the last try found one
+    bool shortage_logged;
 };
 
 Start* starts = nullptr;  // one for each slot
 List* unprobed = NIL;     // databases not yet looked at since the launcher began
 MemoryContext turn_memory = nullptr;
 
-TimestampTz in_ms(int64 ms) { return TimestampTzPlusMilliseconds(GetCurrentTimestamp(), ms); }
+TimestampTz in_ms(int64 ms) {
+    return TimestampTzPlusMilliseconds(GetCurrentTimestamp(), ms);
+}
 
 void stop_being_launcher(int, Datum) {
     shared_state()->launcher_pid = 0;
@@ -56,50 +58,8 @@ void become_launcher() {
         MemoryContextAllocZero(TopMemoryContext, shared_state()->slot_count * sizeof(Start)));
 }
 
-bool may_be_supervised(const FormData_pg_database* row) {
-    bool fit = row->datallowconn && !row->datistemplate;
-#ifdef DATCONNLIMIT_INVALID_DB
-    fit = fit && row->datconnlimit != DATCONNLIMIT_INVALID_DB;
-#endif
-    return fit;
-}
-
-// The databases in which a supervisor may run, in turn_memory.
-List* list_databases() {
-    List* databases = NIL;
-    StartTransactionCommand();
-    PushActiveSnapshot(GetTransactionSnapshot());
-    Relation catalog = table_open(DatabaseRelationId, AccessShareLock);
-    TableScanDesc scan = table_beginscan_catalog(catalog, 0, nullptr);
-    while (HeapTuple row = heap_getnext(scan, ForwardScanDirection)) {
-        auto* form = reinterpret_cast<Form_pg_database>(GETSTRUCT(row));
-        if (!may_be_supervised(form)) continue;
-        MemoryContext const previous = MemoryContextSwitchTo(turn_memory);
-        auto* database = static_cast<Database*>(palloc(sizeof(Database)));
-        database->oid = form->oid;
-        strlcpy(database->name, NameStr(form->datname), NAMEDATALEN);
-        databases = lappend(databases, database);
-        MemoryContextSwitchTo(previous);
-    }
-    table_endscan(scan);
-    table_close(catalog, AccessShareLock);
-    PopActiveSnapshot();
-    CommitTransactionCommand();
-    MemoryContextSwitchTo(turn_memory);
-    return databases;
-}
-
-const Database* find_database(List* databases, Oid oid) {
-    ListCell* cell = nullptr;
-    foreach (cell, databases) {
-        auto* database = static_cast<const Database*>(lfirst(cell));
-        if (database->oid == oid) return database;
-    }
-    return nullptr;
-}
-
 void remember_databases_to_probe() {
-    List* databases = list_databases();
+    List* databases = list_databases(turn_memory);
     MemoryContextSwitchTo(TopMemoryContext);
     ListCell* cell = nullptr;
     foreach (cell, databases) unprobed = lappend_oid(unprobed, static_cast<Database*>(lfirst(cell))->oid);
@@ -111,6 +71,12 @@ void back_off(DatabaseSlot* slot, Start* start) {
     ++slot->start_failures;
     pg_atomic_write_u32(&slot->wanted, 1);
     start->not_before = in_ms(delay);
+}
+
+// A background worker ended: who waits for its slot need not wait longer.
+void hurry_the_short() {
+    for (int i = 0; i < shared_state()->slot_count; ++i)
+        if (starts[i].short_since != 0) starts[i].not_before = 0;
 }
 
 // Looks at what became of the supervisors that were started; how many are still on their way.
@@ -138,6 +104,7 @@ int collect_starts() {
         if (!stopped) continue;
         pfree(start->handle);
         start->handle = nullptr;
+        hurry_the_short();
     }
     return on_their_way;
 }
@@ -158,12 +125,14 @@ void probe(int on_their_way) {
 void want_all() {
     LWLockAcquire(slots_lock(), LW_SHARED);
     for (int i = 0; i < shared_state()->slot_count; ++i)
-        if (OidIsValid(shared_state()->slots[i].database)) pg_atomic_write_u32(&shared_state()->slots[i].wanted, 1);
+        if (OidIsValid(shared_state()->slots[i].database))
+            pg_atomic_write_u32(&shared_state()->slots[i].wanted, 1);
     LWLockRelease(slots_lock());
 }
 
 bool should_start(const DatabaseSlot* slot, const Start* start) {
-    return OidIsValid(slot->database) && slot->supervisor_pid == 0 && !slot->starting && start->handle == nullptr &&
+    return OidIsValid(slot->database) && slot->supervisor_pid == 0 && !slot->starting &&
+           start->handle == nullptr &&
            pg_atomic_read_u32(const_cast<pg_atomic_uint32*>(&slot->wanted)) != 0 &&
            pg_atomic_read_u32(const_cast<pg_atomic_uint32*>(&slot->blocked)) == 0;
 }
@@ -172,7 +141,7 @@ bool register_supervisor(const Database* database, Start* start) {
     BackgroundWorker worker = {};
     snprintf(worker.bgw_name, BGW_MAXLEN, "mrprompt supervisor %s", database->name);
     strlcpy(worker.bgw_type, "mrprompt supervisor", BGW_MAXLEN);
-    strlcpy(worker.bgw_library_name, "mrprompt", MAXPGPATH);
+    strlcpy(worker.bgw_library_name, "mrprompt", sizeof worker.bgw_library_name);
     strlcpy(worker.bgw_function_name, kSupervisorMain, BGW_MAXLEN);
     worker.bgw_flags = BGWORKER_SHMEM_ACCESS | BGWORKER_BACKEND_DATABASE_CONNECTION;
     worker.bgw_start_time = BgWorkerStart_RecoveryFinished;
@@ -186,15 +155,40 @@ bool register_supervisor(const Database* database, Start* start) {
     return registered;
 }
 
-void complain_of_worker_slots(const Database* database, DatabaseSlot* slot) {
+// Idle supervisors are told that their slot is needed, doctor() at once, and the server's log when that does
+// not help.
+void announce_shortage(const Database* database, Start* start) {
     char text[kFailureText];
     snprintf(text, sizeof text, "no background worker slot is free: raise max_worker_processes (now %d)",
              max_worker_processes);
     note_failure(database->oid, text);
-    if (slot->start_failures <= 1)
-        ereport(LOG, (errmsg("mrprompt cannot start a supervisor for database \"%s\"", database->name),
-                      errdetail("No background worker slot is free."),
-                      errhint("Raise max_worker_processes (now %d) and restart the server.", max_worker_processes)));
+    TimestampTz const now = GetCurrentTimestamp();
+    if (start->short_since == 0) {
+        start->short_since = now;
+        start->shortage_logged = false;
+    }
+    if (!start->shortage_logged && TimestampDifferenceExceeds(start->short_since, now, kLastingShortageMs)) {
+        start->shortage_logged = true;
+        ereport(
+            LOG,
+            (errmsg("mrprompt cannot start a supervisor for database \"%s\"", database->name),
+             errdetail("No background worker slot is free."),
+             errhint("Raise max_worker_processes (now %d) and restart the server: mrprompt needs one for the "
+                     "launcher and one for each database at work.",
+                     max_worker_processes)));
+    }
+    if (pg_atomic_exchange_u32(&shared_state()->worker_shortage, 1) != 0) return;
+    LWLockAcquire(slots_lock(), LW_SHARED);
+    for (int i = 0; i < shared_state()->slot_count; ++i)
+        wake_process(shared_state()->slots[i].supervisor_proc);
+    LWLockRelease(slots_lock());
+}
+
+void end_shortage_if_over() {
+    bool short_of_workers = false;
+    for (int i = 0; i < shared_state()->slot_count; ++i)
+        short_of_workers = short_of_workers || starts[i].short_since != 0;
+    if (!short_of_workers) pg_atomic_write_u32(&shared_state()->worker_shortage, 0);
 }
 
 void start_supervisor(int i, List* databases) {
@@ -204,7 +198,10 @@ void start_supervisor(int i, List* databases) {
     bool go = should_start(slot, start);
     Oid const oid = slot->database;
     const Database* database = go ? find_database(databases, oid) : nullptr;
-    if (go && database == nullptr) release_slot(slot);  // dropped, or not ours to connect to
+    if (go && database == nullptr) {  // dropped, or not ours to connect to
+        release_slot(slot);
+        start->short_since = 0;
+    }
     go = go && database != nullptr;
     if (go) {
         slot->starting = true;
@@ -214,13 +211,16 @@ void start_supervisor(int i, List* databases) {
     if (!go) return;
 
     start->database = oid;
-    if (register_supervisor(database, start)) return;
+    if (register_supervisor(database, start)) {
+        start->short_since = 0;
+        return;
+    }
     LWLockAcquire(slots_lock(), LW_EXCLUSIVE);
     slot->starting = false;
     slot->left_well = true;
     back_off(slot, start);
     LWLockRelease(slots_lock());
-    complain_of_worker_slots(database, slot);
+    announce_shortage(database, start);
 }
 
 // Starts what is due; when the next one is.
@@ -237,10 +237,11 @@ TimestampTz start_wanted(TimestampTz next) {
             next = std::min(next, starts[i].not_before);
             continue;
         }
-        if (!listed) databases = list_databases();
+        if (!listed) databases = list_databases(turn_memory);
         listed = true;
         start_supervisor(i, databases);
-        if (starts[i].handle == nullptr && starts[i].database == oid) next = std::min(next, starts[i].not_before);
+        if (starts[i].handle == nullptr && starts[i].database == oid)
+            next = std::min(next, starts[i].not_before);
     }
     return next;
 }
@@ -273,7 +274,7 @@ void register_launcher() {
     BackgroundWorker worker = {};
     strlcpy(worker.bgw_name, "mrprompt launcher", BGW_MAXLEN);
     strlcpy(worker.bgw_type, "mrprompt launcher", BGW_MAXLEN);
-    strlcpy(worker.bgw_library_name, "mrprompt", MAXPGPATH);
+    strlcpy(worker.bgw_library_name, "mrprompt", sizeof worker.bgw_library_name);
     strlcpy(worker.bgw_function_name, "mrprompt_launcher_main", BGW_MAXLEN);
     worker.bgw_flags = BGWORKER_SHMEM_ACCESS | BGWORKER_BACKEND_DATABASE_CONNECTION;
     worker.bgw_start_time = BgWorkerStart_RecoveryFinished;
@@ -307,6 +308,7 @@ MRPROMPT_WORKER(mrprompt_launcher_main) {
         }
         probe(collect_starts());
         TimestampTz const next = start_wanted(sweep);
+        end_shortage_if_over();
         complain_of_full_slots();
         sleep_until(next);
     }

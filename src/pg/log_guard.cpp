@@ -24,7 +24,8 @@ void hide_statement(ErrorData* error) {
         error->internalquery = nullptr;
         // "invalid input syntax for type uuid: …" quotes a literal, which may be a key in the wrong place.
         if (error->sqlerrcode == ERRCODE_INVALID_TEXT_REPRESENTATION) {
-            static char unquoted[] = "an argument of a statement that carries an API key has an invalid value";
+            static char unquoted[] =
+                "an argument of a statement that carries an API key has an invalid value";
             error->message = unquoted;
             error->detail = nullptr;
         }

@@ -24,7 +24,8 @@ Row first_row() {
         const Form_pg_attribute column = TupleDescAttr(description, i);
         // A toasted value must be fetched while the statement's snapshot still protects it.
         if (column->attlen == -1)
-            value = PointerGetDatum(pg_detoast_datum_packed(reinterpret_cast<struct varlena*>(DatumGetPointer(value))));
+            value = PointerGetDatum(
+                pg_detoast_datum_packed(reinterpret_cast<struct varlena*>(DatumGetPointer(value))));
         row.values[i] = SPI_datumTransfer(value, column->attbyval, column->attlen);
     }
     return row;

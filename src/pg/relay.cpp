@@ -18,10 +18,16 @@ struct Call {
 Call calls[] = {
     {FrameKind::hello,
      "mrprompt: hello",
-     {"select c.body, c.body ->> 'fetcher' from mrprompt_internal.hello($1) as c (body)", 1, {JSONOID}, nullptr}},
+     {"select c.body, c.body ->> 'fetcher' from mrprompt_internal.hello($1) as c (body)",
+      1,
+      {JSONOID},
+      nullptr}},
     {FrameKind::claim,
      "mrprompt: claim",
-     {"select c.body, c.key_ids, c.owners, c.providers, c.sealed from mrprompt_internal.claim($1) as c", 1, {JSONOID}, nullptr}},
+     {"select c.body, c.key_ids, c.owners, c.providers, c.sealed from mrprompt_internal.claim($1) as c",
+      1,
+      {JSONOID},
+      nullptr}},
     {FrameKind::append,
      "mrprompt: append",
      {"select c.body from mrprompt_internal.append($1) as c (body)", 1, {JSONOID}, nullptr}},
@@ -77,7 +83,8 @@ const char** strings(int number, int* count) {
     auto** found = static_cast<const char**>(palloc0((*count + 1) * sizeof(char*)));
     for (int i = 0; i < *count; ++i)
         if (!nulls[i])
-            found[i] = uuids ? DatumGetCString(DirectFunctionCall1(uuid_out, elements[i])) : TextDatumGetCString(elements[i]);
+            found[i] = uuids ? DatumGetCString(DirectFunctionCall1(uuid_out, elements[i]))
+                             : TextDatumGetCString(elements[i]);
     return found;
 }
 
@@ -94,13 +101,15 @@ void read_keys(Answer* answer) {
 
 void perform(Call* call, std::string_view payload, Answer* answer) {
     if (call->kind == FrameKind::append)
-        set_config_option("synchronous_commit", "off", PGC_USERSET, PGC_S_SESSION, GUC_ACTION_LOCAL, true, 0, false);
+        set_config_option("synchronous_commit", "off", PGC_USERSET, PGC_S_SESSION, GUC_ACTION_LOCAL, true, 0,
+                          false);
     Datum argument = json_argument(payload);
     call->statement.run(&argument);
     MemoryContext const transaction = MemoryContextSwitchTo(session::turn_memory());
     bool is_null = false;
     Datum const body = session::first_row(1, &is_null);
-    if (is_null || SPI_gettypeid(SPI_tuptable->tupdesc, 1) != JSONOID) elog(ERROR, "%s answered no json", call->activity);
+    if (is_null || SPI_gettypeid(SPI_tuptable->tupdesc, 1) != JSONOID)
+        elog(ERROR, "%s answered no json", call->activity);
     answer->body = DatumGetTextPCopy(body);
     if (call->kind == FrameKind::claim) read_keys(answer);
     if (call->kind == FrameKind::hello) {
@@ -110,13 +119,15 @@ void perform(Call* call, std::string_view payload, Answer* answer) {
     MemoryContextSwitchTo(transaction);
 }
 
-std::string_view or_empty(const char* text) { return text == nullptr ? std::string_view{} : std::string_view{text}; }
+std::string_view or_empty(const char* text) {
+    return text == nullptr ? std::string_view{} : std::string_view{text};
+}
 
 std::vector<OpenedKey> open_keys(const Answer& answer) {
     std::vector<OpenedKey> keys;
     keys.reserve(answer.keys);
     for (int i = 0; i < answer.keys; ++i) {
-        OpenedKeyResult opened = open_for_relay(or_empty(answer.sealed[i]), or_empty(answer.key_ids[i]),
+        OpenedKey opened = open_for_relay(or_empty(answer.sealed[i]), or_empty(answer.key_ids[i]),
                                                 or_empty(answer.owners[i]), or_empty(answer.providers[i]));
         keys.push_back({opened.opened, std::move(opened.key), std::move(opened.reason)});
     }
@@ -135,8 +146,8 @@ void send_error(Child& child, const char* sqlstate, const char* message) {
     (void)child.send(FrameKind::error, frame);  // far below a frame's limit
 }
 
-// Refusals and collisions are part of the contract; anything else the server's log should know. The detail may hold
-// what a provider answered, so it stays out.
+// Refusals and collisions are part of the contract; anything else the server's log should know. The detail
+// may hold what a provider answered, so it stays out.
 bool worth_logging(int sqlstate) {
     int const category = ERRCODE_TO_CATEGORY(sqlstate);
     return sqlstate != kGone && sqlstate != ERRCODE_LOCK_NOT_AVAILABLE &&
@@ -149,35 +160,36 @@ void log_failure(const char* activity, const ErrorData* error) {
     if (!worth_logging(error->sqlerrcode) || monotonic_ms() - last_ms < 1000) return;
     last_ms = monotonic_ms();
     pg::call([&] {
-        ereport(LOG, (errcode(error->sqlerrcode),
-                      errmsg("%s failed: %s (SQLSTATE %s)", activity, error->message, unpack_sql_state(error->sqlerrcode))));
+        ereport(LOG,
+                (errcode(error->sqlerrcode), errmsg("%s failed: %s (SQLSTATE %s)", activity, error->message,
+                                                    unpack_sql_state(error->sqlerrcode))));
     });
 }
 
 }  // namespace
 
-bool is_call(FrameKind kind) { return find_call(kind) != nullptr; }
-
-bool says_extension_missing(int sqlstate) {
-    return sqlstate == ERRCODE_UNDEFINED_FUNCTION || sqlstate == ERRCODE_UNDEFINED_TABLE ||
-           sqlstate == ERRCODE_UNDEFINED_OBJECT || sqlstate == ERRCODE_UNDEFINED_SCHEMA;
+bool is_call(FrameKind kind) {
+    return find_call(kind) != nullptr;
 }
 
-Relayed relay(Child& child, const Frame& frame) {
+bool relay(Child& child, const Frame& frame) {
     Call* call = find_call(frame.kind);
     Answer answer = {};
     MemoryContextReset(session::turn_memory());
     ErrorData* error = session::in_transaction(call->activity, session::kContractRole,
                                                [&] { perform(call, frame.payload, &answer); });
     if (error != nullptr) {
+        if (session::extension_lost(error)) return false;
         log_failure(call->activity, error);
         send_error(child, unpack_sql_state(error->sqlerrcode), error->message);
-        return {.extension_missing = says_extension_missing(error->sqlerrcode)};
+        return true;
     }
     if (frame.kind == FrameKind::hello) child.fetcher = answer.fetcher;
-    std::string_view const json{VARDATA_ANY(answer.body), static_cast<std::size_t>(VARSIZE_ANY_EXHDR(answer.body))};
-    if (!child.send_reply(open_keys(answer), json)) send_error(child, "54000", "the answer is larger than a frame may be");
-    return {};
+    std::string_view const json{VARDATA_ANY(answer.body),
+                                static_cast<std::size_t>(VARSIZE_ANY_EXHDR(answer.body))};
+    if (!child.send_reply(open_keys(answer), json))
+        send_error(child, "54000", "the answer is larger than a frame may be");
+    return true;
 }
 
 }  // namespace mrprompt

@@ -1,4 +1,5 @@
-// encrypt_key, decrypt_key, mask_key, hash_key: SQL functions over a secret that store nothing but their own means.
+// encrypt_key, decrypt_key, mask_key, hash_key: SQL functions over a secret that store nothing but their own
+// means.
 #include "pg/secret_functions.hpp"
 
 #include "crypto/digest.hpp"
@@ -38,8 +39,11 @@ std::string sealed_lookup_key() {
     pg::Row row = pg::query_as_owner(read, nullptr, pg::Snapshot::fresh);
     if (!row.has(0)) {
         if (XactReadOnly)
-            throw SqlError{ERRCODE_READ_ONLY_SQL_TRANSACTION, "this database has no lookup key yet, and a read-only "
-                           "transaction cannot make it", {}, "Call it once in a transaction that may write."};
+            throw SqlError{ERRCODE_READ_ONLY_SQL_TRANSACTION,
+                           "this database has no lookup key yet, and a read-only "
+                           "transaction cannot make it",
+                           {},
+                           "Call it once in a transaction that may write."};
         const std::string sealed = seal_in_database(Secret(random_bytes(32)), lookup_key_binding());
         const pg::Value value = pg::Value::of(pg::call([&] { return pg::text_datum(sealed); }));
         pg::query_as_owner(create, &value, pg::Snapshot::fresh);
@@ -55,9 +59,10 @@ Secret open_in_database(std::string_view sealed, const Binding& binding) {
     server_keyring(sealed_under(sealed));
     OpenedKey result = open_for_relay(sealed, binding);
     if (!result.opened)
-        throw SqlError{kBadInput, "the key does not open", result.reason,
-                       "A sealed key opens with the key_id, user_id and provider it was sealed for, and under the same "
-                       "master key."};
+        throw SqlError{
+            kBadInput, "the key does not open", result.reason,
+            "A sealed key opens with the key_id, user_id and provider it was sealed for, and under the same "
+            "master key."};
     return std::move(result.key);
 }
 
@@ -72,10 +77,12 @@ void conceal_statement(const char* shown) {
 void check_api_key(std::string_view api_key) {
     constexpr const char* kHint = "Pass the key exactly as the provider shows it.";
     if (api_key.empty()) throw SqlError{kBadInput, "the API key is empty", {}, kHint};
-    if (api_key.size() > kMaxApiKeyBytes) throw SqlError{kTooLarge, "the API key is longer than 8 KB", {}, kHint};
+    if (api_key.size() > kMaxApiKeyBytes)
+        throw SqlError{kTooLarge, "the API key is longer than 8 KB", {}, kHint};
     for (const unsigned char c : api_key)
         if (c < 0x20 || c == 0x7f)
-            throw SqlError{kBadInput, "the API key holds a control character (a line break, perhaps)", {}, kHint};
+            throw SqlError{
+                kBadInput, "the API key holds a control character (a line break, perhaps)", {}, kHint};
     if (api_key.front() == ' ' || api_key.back() == ' ')
         throw SqlError{kBadInput, "the API key begins or ends with a space", {}, kHint};
 }
@@ -113,7 +120,8 @@ MRPROMPT_SECRET_FUNCTION(encrypt_key) {
     return pg::call([&] { return pg::text_datum(sealed); });
 }
 
-// mrprompt.decrypt_key(encrypted_key text, key_id uuid, user_id uuid, provider text) returns text; admins only.
+// mrprompt.decrypt_key(encrypted_key text, key_id uuid, user_id uuid, provider text) returns text; admins
+// only.
 MRPROMPT_SECRET_FUNCTION(decrypt_key) {
     if (!caller_is_admin())
         throw SqlError{ERRCODE_INSUFFICIENT_PRIVILEGE, "only mrprompt_admin may decrypt keys"};
@@ -143,7 +151,8 @@ MRPROMPT_SECRET_FUNCTION(hash_key) {
 // mrprompt_internal.keyring_state() returns (configured boolean, active_id text, ids text[], problem text).
 MRPROMPT_FUNCTION(keyring_state) {
     TupleDesc description = nullptr;
-    if (get_call_result_type(fcinfo, nullptr, &description) != TYPEFUNC_COMPOSITE) elog(ERROR, "expected a row type");
+    if (get_call_result_type(fcinfo, nullptr, &description) != TYPEFUNC_COMPOSITE)
+        elog(ERROR, "expected a row type");
     if (!caller_is_admin())
         throw SqlError{ERRCODE_INSUFFICIENT_PRIVILEGE, "only mrprompt_admin may look at the keyring"};
     const std::string problem = keyring_problem();

@@ -18,8 +18,8 @@ void check_api_key(std::string_view api_key);
 // The first 4 and last 3 characters of a key that has 12 or more; else "...".
 std::string mask_key(std::string_view api_key);
 
-// Hexadecimal HMAC-SHA-256 under the database's lookup key, which is made at first use (25006 when that happens
-// in a read-only transaction).
+// Hexadecimal HMAC-SHA-256 under the database's lookup key, which is made at first use (25006 when that
+// happens in a read-only transaction).
 std::string hash_key(std::string_view api_key);
 
 }  // namespace mrprompt

@@ -18,7 +18,8 @@ int running_workers() {
 #else
         const LocalPgBackendStatus* entry = pgstat_fetch_stat_local_beentry(i);
 #endif
-        if (entry != nullptr && entry->backendStatus.st_procpid > 0 && entry->backendStatus.st_backendType == B_BG_WORKER)
+        if (entry != nullptr && entry->backendStatus.st_procpid > 0 &&
+            entry->backendStatus.st_backendType == B_BG_WORKER)
             ++running;
     }
     return running;
@@ -34,13 +35,25 @@ ArrayType* pid_array(const int* pids, int count) {
 
 }  // namespace
 
-MRPROMPT_FUNCTION(system_identifier) { PG_RETURN_INT64(static_cast<int64>(GetSystemIdentifier())); }
+MRPROMPT_FUNCTION(system_identifier) {
+    PG_RETURN_INT64(static_cast<int64>(GetSystemIdentifier()));
+}
 
 MRPROMPT_FUNCTION(server_state) {
     TupleDesc row_type = nullptr;
     if (get_call_result_type(fcinfo, nullptr, &row_type) != TYPEFUNC_COMPOSITE)
         elog(ERROR, "server_state must be declared with its out parameters");
-    enum { kPreloaded, kLauncher, kSupervisor, kFetchers, kWaiters, kFreeSlots, kRestarts, kLastFailure, kColumns };
+    enum {
+        kPreloaded,
+        kLauncher,
+        kSupervisor,
+        kFetchers,
+        kWaiters,
+        kFreeSlots,
+        kRestarts,
+        kLastFailure,
+        kColumns
+    };
     Datum values[kColumns] = {};
     bool nulls[kColumns];
     std::fill_n(nulls, static_cast<int>(kColumns), true);

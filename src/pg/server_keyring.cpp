@@ -15,7 +15,8 @@ namespace mrprompt {
 namespace {
 
 constexpr const char* kMakeOne =
-    "On the server, as its user: umask 077; echo \"k1:$(openssl rand -hex 32)\" > /etc/postgresql/mrprompt.keys\n"
+    "On the server, as its user: umask 077; echo \"k1:$(openssl rand -hex 32)\" > "
+    "/etc/postgresql/mrprompt.keys\n"
     "Then, as superuser: alter system set mrprompt.master_key_file = '/etc/postgresql/mrprompt.keys'; "
     "select pg_reload_conf();";
 
@@ -57,10 +58,12 @@ Result<bool> refresh(std::string_view wanted_id) {
     const char* path = settings::master_key_file;
     if (path == nullptr || path[0] == '\0') {
         state.keyring.reset();
-        return Error{"not_configured", "no master key is configured, so keys can be neither sealed nor opened"};
+        return Error{"not_configured",
+                     "no master key is configured, so keys can be neither sealed nor opened"};
     }
     const bool current = state.keyring && state.path == path && state.reload == PgReloadTime;
-    if (current && (wanted_id.empty() || state.keyring->find(wanted_id) != nullptr || state.stamp == stamp_of(path)))
+    if (current &&
+        (wanted_id.empty() || state.keyring->find(wanted_id) != nullptr || state.stamp == stamp_of(path)))
         return true;
 
     const Stamp stamp = stamp_of(path);
@@ -80,7 +83,9 @@ Result<bool> refresh(std::string_view wanted_id) {
 // The fingerprint that the database holds for a master key id; empty where it holds none.
 std::string recorded_fingerprint(std::string_view id) {
     static pg::Statement statement{
-        "select m.fingerprint from mrprompt_internal.master_keys m where m.id operator(pg_catalog.=) $1", 1, {TEXTOID}};
+        "select m.fingerprint from mrprompt_internal.master_keys m where m.id operator(pg_catalog.=) $1",
+        1,
+        {TEXTOID}};
     const pg::Value value = pg::Value::of(pg::call([&] { return pg::text_datum(id); }));
     const pg::Row row = pg::query_as_owner(statement, &value, pg::Snapshot::fresh);
     return row.has(0) ? std::string(row.text(0)) : std::string();
@@ -88,7 +93,8 @@ std::string recorded_fingerprint(std::string_view id) {
 
 void record(const MasterKey& key) {
     static pg::Statement statement{
-        "insert into mrprompt_internal.master_keys (id, fingerprint) values ($1, $2) on conflict (id) do nothing",
+        "insert into mrprompt_internal.master_keys (id, fingerprint) values ($1, $2) on conflict (id) do "
+        "nothing",
         2,
         {TEXTOID, TEXTOID}};
     const pg::Value values[] = {pg::Value::of(pg::call([&] { return pg::text_datum(key.id); })),
@@ -102,7 +108,8 @@ std::string mismatch(const MasterKey& key, const std::string& recorded) {
 }
 
 constexpr const char* kMismatchHint =
-    "Give this server the master key file of the server that the database comes from. A new master key needs an id "
+    "Give this server the master key file of the server that the database comes from. A new master key needs "
+    "an id "
     "of its own.";
 
 // The database must know the active key by its fingerprint before anything is sealed with it.
@@ -128,7 +135,8 @@ const Keyring& server_keyring(std::string_view wanted_id) {
     const Result<bool> refreshed = refresh(wanted_id);
     if (refreshed) return *loaded().keyring;
     const Error& error = refreshed.error();
-    if (error.type == "not_configured") throw SqlError{ERRCODE_CONFIG_FILE_ERROR, error.message, {}, kMakeOne};
+    if (error.type == "not_configured")
+        throw SqlError{ERRCODE_CONFIG_FILE_ERROR, error.message, {}, kMakeOne};
     throw SqlError{ERRCODE_CONFIG_FILE_ERROR, kUnusable,
                    pg::call([] { return caller_is_admin(); }) ? error.message : std::string(),
                    "An administrator sees the reason with: select mrprompt.doctor();"};
@@ -145,7 +153,8 @@ std::string seal_in_database(const Secret& plain, const Binding& binding) {
 OpenedKey open_for_relay(std::string_view sealed, const Binding& binding) {
     const std::string_view id = sealed_under(sealed);
     if (const Result<bool> refreshed = refresh(id); !refreshed)
-        return {false, {}, refreshed.error().type == "not_configured" ? refreshed.error().message : kUnusable};
+        return {
+            false, {}, refreshed.error().type == "not_configured" ? refreshed.error().message : kUnusable};
     Result<Secret> plain = open_sealed(*loaded().keyring, sealed, binding);
     if (plain) return {true, std::move(*plain), {}};
 
@@ -160,7 +169,7 @@ OpenedKey open_for_relay(std::string_view sealed, const Binding& binding) {
 }
 
 OpenedKey open_for_relay(std::string_view sealed, std::string_view key_id, std::string_view owner,
-                               std::string_view provider) {
+                         std::string_view provider) {
     return open_for_relay(sealed, Binding{std::string(key_id), std::string(owner), std::string(provider)});
 }
 
@@ -184,8 +193,10 @@ std::string keyring_problem() {
         if (!recorded.empty() && recorded != key.fingerprint) return mismatch(key, recorded);
     }
     static pg::Statement statement{
-        "select m.id from mrprompt_internal.master_keys m where not m.id operator(pg_catalog.=) any ($1) and exists ("
-        "select from mrprompt.api_keys k where pg_catalog.starts_with(k.encrypted_key, pg_catalog.concat('mrp1.', m.id, '.'))"
+        "select m.id from mrprompt_internal.master_keys m where not m.id operator(pg_catalog.=) any ($1) and "
+        "exists ("
+        "select from mrprompt.api_keys k where pg_catalog.starts_with(k.encrypted_key, "
+        "pg_catalog.concat('mrp1.', m.id, '.'))"
         " union all select from mrprompt_internal.lookup_key l"
         " where pg_catalog.starts_with(l.sealed, pg_catalog.concat('mrp1.', m.id, '.'))) limit 1",
         1,

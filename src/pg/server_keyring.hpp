@@ -11,12 +11,12 @@
 namespace mrprompt {
 
 // The master keys of mrprompt.master_key_file; read at first use, and again after a reload of the server's
-// configuration or when the file was changed and `wanted_id` is not among them. Throws SqlError F0000 when none
-// is configured or the file is no good. The reference lives until the next call.
+// configuration or when the file was changed and `wanted_id` is not among them. Throws SqlError F0000 when
+// none is configured or the file is no good. The reference lives until the next call.
 const Keyring& server_keyring(std::string_view wanted_id = {});
 
-// Seals under the active master key, and records in the database which key that is. Throws SqlError F0000 when
-// the database knows another key under that id. Needs a transaction.
+// Seals under the active master key, and records in the database which key that is. Throws SqlError F0000
+// when the database knows another key under that id. Needs a transaction.
 std::string seal_in_database(const Secret& plain, const Binding& binding);
 
 // A key for its way to a provider, or the reason why there is none. Never throws SqlError. Works outside a
@@ -25,7 +25,7 @@ OpenedKey open_for_relay(std::string_view sealed, const Binding& binding);
 
 // The same by the row's columns; empty text stands for null.
 OpenedKey open_for_relay(std::string_view sealed, std::string_view key_id, std::string_view owner,
-                               std::string_view provider);
+                         std::string_view provider);
 
 // What is wrong with the keyring as this database sees it; empty when nothing is. Needs a transaction.
 std::string keyring_problem();
@@ -37,6 +37,5 @@ const Keyring* current_keyring();
 Datum master_key_ids(const Keyring& keyring);
 
 // What relay.cpp calls it.
-using OpenedKeyResult = OpenedKey;
 
 }  // namespace mrprompt

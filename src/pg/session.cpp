@@ -65,19 +65,7 @@ void become_idle(void*) {
     pgstat_report_activity(STATE_IDLE, nullptr);
 }
 
-}  // namespace
-
-void connect(Oid database) {
-    BackgroundWorkerInitializeConnectionByOid(database, InvalidOid, 0);
-    apply_settings();
-    pgstat_report_appname(MyBgworkerEntry->bgw_name);
-    turn = AllocSetContextCreate(TopMemoryContext, "mrprompt turn", ALLOCSET_DEFAULT_SIZES);
-    MemoryContextSwitchTo(turn);
-}
-
-MemoryContext turn_memory() { return turn; }
-
-bool extension_present() {
+bool look_for_extension() {
     HeapTuple row = SearchSysCache1(DATABASEOID, ObjectIdGetDatum(MyDatabaseId));
     if (!HeapTupleIsValid(row)) return false;
     auto* database = reinterpret_cast<Form_pg_database>(GETSTRUCT(row));
@@ -89,10 +77,25 @@ bool extension_present() {
            getExtensionOfObject(NamespaceRelationId, schema) == extension;
 }
 
+}  // namespace
+
+void connect(Oid database) {
+    BackgroundWorkerInitializeConnectionByOid(database, InvalidOid, 0);
+    apply_settings();
+    pgstat_report_appname(MyBgworkerEntry->bgw_name);
+    turn = AllocSetContextCreate(TopMemoryContext, "mrprompt turn", ALLOCSET_DEFAULT_SIZES);
+    MemoryContextSwitchTo(turn);
+}
+
+MemoryContext turn_memory() {
+    return turn;
+}
+
 void Statement::run(Datum* arguments) {
     if (plan == nullptr) {
         SPIPlanPtr prepared = SPI_prepare(query, argument_count, argument_types);
-        if (prepared == nullptr) elog(ERROR, "cannot prepare \"%s\": %s", query, SPI_result_code_string(SPI_result));
+        if (prepared == nullptr)
+            elog(ERROR, "cannot prepare \"%s\": %s", query, SPI_result_code_string(SPI_result));
         if (SPI_keepplan(prepared) != 0) elog(ERROR, "cannot keep the plan of \"%s\"", query);
         plan = prepared;
     }
@@ -113,6 +116,26 @@ ErrorData* run_in_transaction(const char* activity, const char* role, void (*bod
     MemoryContextSwitchTo(turn);
     if (worse != nullptr) throw pg::PgError{worse};
     return error;
+}
+
+bool extension_present() {
+    bool present = false;
+    ErrorData* error = in_transaction("mrprompt: looking for the extension", nullptr,
+                                      [&] { present = look_for_extension(); });
+    if (error != nullptr) throw pg::PgError{error};
+    return present;
+}
+
+bool extension_lost(const ErrorData* error) {
+    switch (error->sqlerrcode) {
+        case ERRCODE_UNDEFINED_FUNCTION:
+        case ERRCODE_UNDEFINED_TABLE:
+        case ERRCODE_UNDEFINED_OBJECT:
+        case ERRCODE_UNDEFINED_SCHEMA:
+            return !extension_present();
+        default:
+            return false;
+    }
 }
 
 }  // namespace mrprompt::session

@@ -55,30 +55,31 @@ struct TextSetting {
 };
 
 const IntegerSetting kIntegers[] = {
-    {"mrprompt.max_in_flight", "Requests that one fetcher has in flight at most.", &settings::max_in_flight, 256, 1,
-     100'000, 0},
-    {"mrprompt.claim_bytes", "Bytes of payload that a fetcher claims in one call at most.", &settings::claim_bytes,
-     32 * kMegabyte, 64 * kKilobyte, 256 * kMegabyte, GUC_UNIT_BYTE},
+    {"mrprompt.max_in_flight", "Requests that one fetcher has in flight at most.", &settings::max_in_flight,
+     256, 1, 100'000, 0},
+    {"mrprompt.claim_bytes", "Bytes of payload that a fetcher claims in one call at most.",
+     &settings::claim_bytes, 32 * kMegabyte, 64 * kKilobyte, 256 * kMegabyte, GUC_UNIT_BYTE},
     {"mrprompt.delta_interval", "How long pieces of a streamed answer are gathered before they are stored.",
      &settings::delta_interval_ms, 50, 1, 10 * kSecond, GUC_UNIT_MS},
-    {"mrprompt.heartbeat_interval", "How often a fetcher says that it is alive.", &settings::heartbeat_interval_ms,
-     2 * kSecond, 100, 5 * kMinute, GUC_UNIT_MS},
-    {"mrprompt.lease_timeout", "Silence after which a fetcher counts as dead and its requests are queued again.",
+    {"mrprompt.heartbeat_interval", "How often a fetcher says that it is alive.",
+     &settings::heartbeat_interval_ms, 2 * kSecond, 100, 5 * kMinute, GUC_UNIT_MS},
+    {"mrprompt.lease_timeout",
+     "Silence after which a fetcher counts as dead and its requests are queued again.",
      &settings::lease_timeout_ms, 30 * kSecond, kSecond, 60 * kMinute, GUC_UNIT_MS},
     {"mrprompt.poll_interval", "How often a fetcher looks for work that nothing has woken it for.",
      &settings::poll_interval_ms, 5 * kSecond, 100, 60 * kMinute, GUC_UNIT_MS},
-    {"mrprompt.idle_timeout", "How long a database's supervisor stays without work.", &settings::idle_timeout_ms,
-     kMinute, kSecond, 24 * 60 * kMinute, GUC_UNIT_MS},
-    {"mrprompt.max_payload", "The largest request that is accepted.", &settings::max_payload_bytes, 8 * kMegabyte,
-     kKilobyte, 128 * kMegabyte, GUC_UNIT_BYTE},
-    {"mrprompt.max_response", "The largest answer that is read from a provider.", &settings::max_response_bytes,
-     64 * kMegabyte, kKilobyte, 128 * kMegabyte, GUC_UNIT_BYTE},
-    {"mrprompt.max_failures", "Failed attempts after which a request is given up.", &settings::max_failures, 5, 1, 100,
-     0},
+    {"mrprompt.idle_timeout", "How long a database's supervisor stays without work.",
+     &settings::idle_timeout_ms, kMinute, kSecond, 24 * 60 * kMinute, GUC_UNIT_MS},
+    {"mrprompt.max_payload", "The largest request that is accepted.", &settings::max_payload_bytes,
+     8 * kMegabyte, kKilobyte, 128 * kMegabyte, GUC_UNIT_BYTE},
+    {"mrprompt.max_response", "The largest answer that is read from a provider.",
+     &settings::max_response_bytes, 64 * kMegabyte, kKilobyte, 128 * kMegabyte, GUC_UNIT_BYTE},
+    {"mrprompt.max_failures", "Failed attempts after which a request is given up.", &settings::max_failures,
+     5, 1, 100, 0},
     {"mrprompt.max_waiters", "Sessions that wait in wait_for_request and stream at the same time at most.",
      &settings::max_waiters, 64, 0, 100'000, 0},
-    {"mrprompt.delta_retention", "How long the pieces of a finished stream are kept.", &settings::delta_retention_s,
-     24 * 60 * 60, 0, INT_MAX, GUC_UNIT_S},
+    {"mrprompt.delta_retention", "How long the pieces of a finished stream are kept.",
+     &settings::delta_retention_s, 24 * 60 * 60, 0, INT_MAX, GUC_UNIT_S},
 };
 
 const TextSetting kTexts[] = {
@@ -86,14 +87,14 @@ const TextSetting kTexts[] = {
      "Lines of id:64 hexadecimal digits, the last is active; readable by the server's user only.",
      &settings::master_key_file, "", PGC_SIGHUP, GUC_SUPERUSER_ONLY},
     {"mrprompt.trusted_logins", "Login roles whose sessions may say whom they act for.",
-     "In their sessions, and in superusers', the sub of request.jwt.claims names the user.", &settings::trusted_logins,
-     "authenticator", PGC_SIGHUP, GUC_LIST_INPUT},
-    {"mrprompt.anonymous_roles", "Roles that are nobody, whatever the login.", nullptr, &settings::anonymous_roles, "anon",
-     PGC_SIGHUP, GUC_LIST_INPUT},
+     "In their sessions, and in superusers', the sub of request.jwt.claims names the user.",
+     &settings::trusted_logins, "authenticator", PGC_SIGHUP, GUC_LIST_INPUT},
+    {"mrprompt.anonymous_roles", "Roles that are nobody, whatever the login.", nullptr,
+     &settings::anonymous_roles, "anon", PGC_SIGHUP, GUC_LIST_INPUT},
     {"mrprompt.fetcher_path", "The mrprompt-fetcher program.", "Empty: beside the server's programs.",
      &settings::fetcher_path, "", PGC_SIGHUP, GUC_SUPERUSER_ONLY},
-    {"mrprompt.default_provider", "Provider of a chat request that names none.", nullptr, &settings::default_provider, "",
-     PGC_USERSET, 0},
+    {"mrprompt.default_provider", "Provider of a chat request that names none.", nullptr,
+     &settings::default_provider, "", PGC_USERSET, 0},
 };
 
 bool check_role_list(char** value, void**, GucSource) {
@@ -110,20 +111,22 @@ bool check_role_list(char** value, void**, GucSource) {
 
 void define_settings() {
     for (const IntegerSetting& s : kIntegers)
-        DefineCustomIntVariable(s.name, s.description, nullptr, s.variable, s.initial, s.least, s.most, PGC_SIGHUP, s.unit,
-                                nullptr, nullptr, nullptr);
+        DefineCustomIntVariable(s.name, s.description, nullptr, s.variable, s.initial, s.least, s.most,
+                                PGC_SIGHUP, s.unit, nullptr, nullptr, nullptr);
     for (const TextSetting& s : kTexts)
         DefineCustomStringVariable(s.name, s.description, s.more, s.variable, s.initial, s.context, s.flags,
-                                   (s.flags & GUC_LIST_INPUT) != 0 ? check_role_list : nullptr, nullptr, nullptr);
+                                   (s.flags & GUC_LIST_INPUT) != 0 ? check_role_list : nullptr, nullptr,
+                                   nullptr);
     DefineCustomBoolVariable("mrprompt.local_fetcher", "Supervisors start a fetcher of their own.",
-                             "Off: only fetchers that connect by themselves serve the queue.", &settings::local_fetcher, true,
-                             PGC_SIGHUP, 0, nullptr, nullptr, nullptr);
+                             "Off: only fetchers that connect by themselves serve the queue.",
+                             &settings::local_fetcher, true, PGC_SIGHUP, 0, nullptr, nullptr, nullptr);
     // PostgreSQL takes a start-up variable from preloaded libraries only; elsewhere it sizes nothing.
-    DefineCustomIntVariable("mrprompt.max_databases", "Databases whose queues this server can serve.",
-                            "Sizes shared memory; each database at work also needs a slot of max_worker_processes.",
-                            &settings::max_databases, 64, 1, 10'000,
-                            process_shared_preload_libraries_in_progress ? PGC_POSTMASTER : PGC_SIGHUP, 0, nullptr, nullptr,
-                            nullptr);
+    DefineCustomIntVariable(
+        "mrprompt.max_databases", "Databases whose queues this server can serve.",
+        "Sizes shared memory; each database at work also needs a slot of max_worker_processes.",
+        &settings::max_databases, 64, 1, 10'000,
+        process_shared_preload_libraries_in_progress ? PGC_POSTMASTER : PGC_SIGHUP, 0, nullptr, nullptr,
+        nullptr);
     MarkGUCPrefixReserved(kPrefix);
 }
 
@@ -133,9 +136,11 @@ MRPROMPT_FUNCTION(setting) {
     const char* name = text_to_cstring(PG_GETARG_TEXT_PP(0));
     const bool ours = pg_strncasecmp(name, "mrprompt.", 9) == 0;
     const char* value = nullptr;
-    if (ours && (GetConfigOptionFlags(name, true) & GUC_SUPERUSER_ONLY) == 0) value = GetConfigOption(name, true, false);
+    if (ours && (GetConfigOptionFlags(name, true) & GUC_SUPERUSER_ONLY) == 0)
+        value = GetConfigOption(name, true, false);
     if (value == nullptr)
-        ereport(ERROR, (errcode(ERRCODE_UNDEFINED_OBJECT), errmsg("mrprompt has no readable setting \"%s\"", name)));
+        ereport(ERROR,
+                (errcode(ERRCODE_UNDEFINED_OBJECT), errmsg("mrprompt has no readable setting \"%s\"", name)));
     return pg::text_datum(value);
 }
 

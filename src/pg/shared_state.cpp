@@ -48,6 +48,7 @@ void lay_out_memory() {
         pg_atomic_init_u32(&state->launcher_proc, static_cast<uint32>(INVALID_PROC_NUMBER));
         pg_atomic_init_u32(&state->waiters, 0);
         pg_atomic_init_u32(&state->slots_full, 0);
+        pg_atomic_init_u32(&state->worker_shortage, 0);
         for (ChangeBucket& bucket : state->buckets) {
             ConditionVariableInit(&bucket.changed);
             pg_atomic_init_u64(&bucket.counter, 1);
@@ -72,8 +73,12 @@ void init_shared_state() {
     shmem_startup_hook = lay_out_memory;
 }
 
-SharedState* shared_state() { return state; }
-LWLock* slots_lock() { return lock; }
+SharedState* shared_state() {
+    return state;
+}
+LWLock* slots_lock() {
+    return lock;
+}
 
 ChangeBucket* change_bucket(const pg_uuid_t* request) {
     return &state->buckets[hash_bytes(request->data, UUID_LEN) % kChangeBuckets];
@@ -107,11 +112,13 @@ void wake_process(ProcNumber process) {
     if (process != INVALID_PROC_NUMBER) SetLatch(&GetPGProcByNumber(process)->procLatch);
 }
 
-void wake_launcher() { wake_process(static_cast<ProcNumber>(pg_atomic_read_u32(&state->launcher_proc))); }
+void wake_launcher() {
+    wake_process(static_cast<ProcNumber>(pg_atomic_read_u32(&state->launcher_proc)));
+}
 
 void request_supervisor(Oid database) {
-    // Whoever finds `wanted` set may go: the one who set it wakes the supervisor, which takes `wanted` after it
-    // woke and looks for work after that.
+    // Whoever finds `wanted` set may go: the one who set it wakes the supervisor, which takes `wanted` after
+    // it woke and looks for work after that.
     LWLockAcquire(lock, LW_SHARED);
     DatabaseSlot* slot = find_slot(database);
     bool const known = slot != nullptr;

@@ -1,7 +1,7 @@
 // What the server's processes share: which database has a supervisor, who waits, what changed.
 //
-// Lives in shared memory made at server start, so it exists only where mrprompt is preloaded. It holds numbers and
-// text, never a pointer or a descriptor: those mean something else in the next process.
+// Lives in shared memory made at server start, so it exists only where mrprompt is preloaded. It holds
+// numbers and text, never a pointer or a descriptor: those mean something else in the next process.
 #pragma once
 #include "pg/prelude.hpp"
 
@@ -19,12 +19,12 @@ struct ChangeBucket {
 
 // One database that has, or is about to have, a supervisor. Guarded by slots_lock(), save for the atomics.
 struct DatabaseSlot {
-    Oid database;             // InvalidOid: the slot is free
-    pg_atomic_uint32 wanted;  // there may be work: set by backends at commit, taken by the supervisor
-    pg_atomic_uint32 blocked; // statements under way that need the database to themselves
-    bool starting;            // the launcher asked for a supervisor that has not attached yet
-    bool left_well;           // the last supervisor left on purpose
-    int supervisor_pid;       // 0: none
+    Oid database;              // InvalidOid: the slot is free
+    pg_atomic_uint32 wanted;   // there may be work: set by backends at commit, taken by the supervisor
+    pg_atomic_uint32 blocked;  // statements under way that need the database to themselves
+    bool starting;             // the launcher asked for a supervisor that has not attached yet
+    bool left_well;            // the last supervisor left on purpose
+    int supervisor_pid;        // 0: none
     ProcNumber supervisor_proc;
     int start_failures;  // in a row; the launcher's back-off
     int fetcher_pids[kMaxChildren];
@@ -35,8 +35,9 @@ struct DatabaseSlot {
 struct SharedState {
     int launcher_pid;  // 0: none; written by the launcher only
     pg_atomic_uint32 launcher_proc;
-    pg_atomic_uint32 waiters;    // sessions inside wait_for_change
-    pg_atomic_uint32 slots_full; // 1: a database found no slot, and none was released since
+    pg_atomic_uint32 waiters;          // sessions inside wait_for_change
+    pg_atomic_uint32 slots_full;       // 1: a database found no slot, and none was released since
+    pg_atomic_uint32 worker_shortage;  // 1: a database waits for a background worker slot
     ChangeBucket buckets[kChangeBuckets];
     int slot_count;
     DatabaseSlot slots[FLEXIBLE_ARRAY_MEMBER];
@@ -54,7 +55,8 @@ ChangeBucket* change_bucket(const pg_uuid_t* request);
 // The database's slot or null; the caller holds slots_lock(), shared or exclusive.
 DatabaseSlot* find_slot(Oid database);
 
-// The same, taking a free slot where there is none yet; the caller holds slots_lock() exclusively. Null: all taken.
+// The same, taking a free slot where there is none yet; the caller holds slots_lock() exclusively. Null: all
+// taken.
 DatabaseSlot* find_or_add_slot(Oid database);
 
 // Forgets the database: it is gone, or has no extension. The caller holds slots_lock() exclusively.
@@ -64,8 +66,8 @@ void release_slot(DatabaseSlot* slot);
 void wake_process(ProcNumber process);
 void wake_launcher();
 
-// Tells the database's supervisor, or the launcher that should start one, that there may be work. Never raises:
-// it runs after a commit.
+// Tells the database's supervisor, or the launcher that should start one, that there may be work. Never
+// raises: it runs after a commit.
 void request_supervisor(Oid database);
 
 // Whether request_supervisor() will reach somebody who can act on it soon.

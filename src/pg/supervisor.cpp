@@ -20,9 +20,11 @@ using housekeeping::Outcome;
 
 constexpr std::int64_t kStateEveryMs = 1000;
 constexpr std::int64_t kTendEveryMs = 5000;
-constexpr std::int64_t kNotifyEveryMs = 20;
+constexpr std::int64_t kNotifyEveryMs = 20;   // to clients, of changed requests
+constexpr std::int64_t kAnnounceEveryMs = 5;  // to fetchers elsewhere, of new work
 constexpr std::int64_t kRetryMs = 1000;
-constexpr std::int64_t kHeldUpMs = 5000;  // when a turn took so much longer than a sleep, silence says nothing
+constexpr std::int64_t kHeldUpMs =
+    5000;  // when a turn took so much longer than a sleep, silence says nothing
 constexpr std::int64_t kIdleAfterProbeMs = 5000;  // who never found work need not linger
 constexpr std::int64_t kStopPatienceMs = 500;
 
@@ -47,7 +49,9 @@ private:
     bool main_wanted() const { return settings::local_fetcher && state_.has_work; }
     // How long it stays without work.
     std::int64_t patience() const {
-        return had_work_ ? settings::idle_timeout_ms : std::min<std::int64_t>(kIdleAfterProbeMs, settings::idle_timeout_ms);
+        if (attachment::slot_needed_elsewhere()) return 0;
+        return had_work_ ? settings::idle_timeout_ms
+                         : std::min<std::int64_t>(kIdleAfterProbeMs, settings::idle_timeout_ms);
     }
     Leave reason() const;
     bool leave(Leave why);
@@ -57,7 +61,7 @@ private:
     housekeeping::State state_;
     bool had_work_ = false;
     bool extension_gone_ = false;
-    bool announce_ = false;  // fetchers elsewhere are to be told of new work
+    bool announce_ = true;  // fetchers elsewhere are to be told of new work
     std::int64_t now_ = monotonic_ms();
     std::int64_t heard_out_at_ = now_;  // when the children were last read
     std::int64_t busy_at_ = now_;       // when there last was work, or news of some
@@ -69,7 +73,7 @@ private:
 };
 
 void Supervisor::run() {
-    extension_gone_ = !housekeeping::extension_present();
+    extension_gone_ = !session::extension_present();
     if (!extension_gone_) settle_outcome(housekeeping::local_fetchers_gone());
     for (;;) {
         Leave const why = reason();
@@ -77,14 +81,15 @@ void Supervisor::run() {
         try {
             turn();
         } catch (const pg::PgError& error) {
-            if (error.data->sqlerrcode != ERRCODE_QUERY_CANCELED) throw;  // pg_cancel_backend() ends no supervisor
+            if (error.data->sqlerrcode != ERRCODE_QUERY_CANCELED)
+                throw;  // pg_cancel_backend() ends no supervisor
         }
     }
 }
 
 void Supervisor::turn() {
-    sleep();
     MemoryContextReset(session::turn_memory());
+    sleep();
     notice_wake();
     serve_children();
     if (reason() != Leave::no) return;
@@ -100,7 +105,7 @@ void Supervisor::turn() {
 void Supervisor::sleep() {
     std::int64_t const left = std::clamp<std::int64_t>(deadline() - monotonic_ms(), 0, kTendEveryMs);
     wait_set_.watch(children_.all(), children_.generation());
-    wait_set_.wait(left);
+    if (wait_set_.wait(left)) children_.try_at_once();
     now_ = monotonic_ms();
 }
 
@@ -116,7 +121,7 @@ std::int64_t Supervisor::deadline() const {
 void Supervisor::notice_wake() {
     if (!attachment::take_wanted()) return;
     busy_at_ = now_;
-    announce_ = state_.remote_fetchers > 0;
+    announce_ = true;
     if (!state_.has_work) state_due_ = now_;
     Child* fetcher = children_.main();
     if (fetcher == nullptr || fetcher->fetcher.empty() || fetcher->wake_under_way) return;
@@ -139,18 +144,19 @@ void Supervisor::serve(Child& child) {
         std::optional<Frame> const frame = child.next_frame();
         if (!frame) return;
         if (!is_call(frame->kind)) {
-            child.kill();
+            child.condemn();
             return;
         }
         // Cancels travel with claims and heartbeats: either has looked.
-        if (frame->kind == FrameKind::claim || frame->kind == FrameKind::heartbeat) child.wake_under_way = false;
-        if (relay(child, *frame).extension_missing) settle_outcome(Outcome::extension_missing);
+        if (frame->kind == FrameKind::claim || frame->kind == FrameKind::heartbeat)
+            child.wake_under_way = false;
+        extension_gone_ = !relay(child, *frame);
         if (extension_gone_) return;
     }
 }
 
 void Supervisor::settle_outcome(Outcome outcome) {
-    if (outcome == Outcome::extension_missing) extension_gone_ = !housekeeping::extension_present();
+    if (outcome == Outcome::extension_missing) extension_gone_ = true;
 }
 
 void Supervisor::keep_house() {
@@ -159,20 +165,21 @@ void Supervisor::keep_house() {
         settle_outcome(housekeeping::notify_changes());
         notify_due_ = now_ + kNotifyEveryMs;
     }
-    if (announce_ && now_ >= announce_due_) {
-        settle_outcome(housekeeping::notify_fetchers());
-        announce_ = false;
-        announce_due_ = now_ + kNotifyEveryMs;
-    }
     if (now_ >= tend_due_) {
         bool more = false;
         settle_outcome(housekeeping::tend(&more));
         // The extension may be gone without a call to notice it, or the database have become a template.
-        if (!housekeeping::extension_present()) extension_gone_ = true;
+        if (!session::extension_present()) extension_gone_ = true;
         tend_due_ = more ? now_ : now_ + kTendEveryMs;
         state_due_ = now_;
     }
     if (now_ >= state_due_) look_for_work();
+    if (state_.remote_fetchers == 0) announce_ = false;
+    if (announce_ && now_ >= announce_due_) {
+        settle_outcome(housekeeping::notify_fetchers());
+        announce_ = false;
+        announce_due_ = now_ + kAnnounceEveryMs;
+    }
 }
 
 void Supervisor::look_for_work() {
@@ -205,7 +212,8 @@ Leave Supervisor::reason() const {
     if (ShutdownRequestPending) return Leave::asked;
     if (attachment::blocked()) return Leave::blocked;
     if (extension_gone_) return Leave::extension_missing;
-    bool const idle = !state_.has_work && state_due_ > now_ && children_.gone.empty() && now_ - busy_at_ >= patience();
+    bool const idle =
+        !state_.has_work && state_due_ > now_ && children_.gone.empty() && now_ - busy_at_ >= patience();
     return idle ? Leave::idle : Leave::no;
 }
 
@@ -245,5 +253,5 @@ MRPROMPT_WORKER(mrprompt_supervisor_main) {
     session::connect(database);
     pqsignal(SIGTERM, SignalHandlerForShutdownRequest);
     Supervisor().run();
-    wake_launcher();
+    wake_launcher();  // one that was started after us is not told of our end
 }

@@ -3,8 +3,8 @@
 
 namespace mrprompt {
 
-// Its entry point is the symbol mrprompt_supervisor_main, which the launcher names to the postmaster; the argument
-// is the database's oid.
+// Its entry point is the symbol mrprompt_supervisor_main, which the launcher names to the postmaster; the
+// argument is the database's oid.
 inline constexpr char kSupervisorMain[] = "mrprompt_supervisor_main";
 
 }  // namespace mrprompt

@@ -1,5 +1,5 @@
-// DROP DATABASE, ALTER DATABASE RENAME or SET TABLESPACE and CREATE DATABASE … TEMPLATE fail while a worker is
-// connected, so the supervisor is asked to leave first and kept away until the statement has ended.
+// DROP DATABASE, ALTER DATABASE RENAME or SET TABLESPACE and CREATE DATABASE … TEMPLATE fail while a worker
+// is connected, so the supervisor is asked to leave first and kept away until the statement has ended.
 #include "pg/utility_hook.hpp"
 
 #include "pg/prelude.hpp"
@@ -50,8 +50,8 @@ bool owned_by_caller(Oid database) {
 #endif
 }
 
-// The database the statement disturbs and whose supervisor must leave; InvalidOid where nothing is to be done. A
-// caller without the right to run the statement may not chase the supervisor away either.
+// The database the statement disturbs and whose supervisor must leave; InvalidOid where nothing is to be
+// done. A caller without the right to run the statement may not chase the supervisor away either.
 Oid database_to_free(Node* statement) {
     const char* name = database_needed_alone(statement);
     if (name == nullptr) return InvalidOid;
@@ -79,7 +79,8 @@ pg_noinline int block(Oid database) {
 void unblock(int, Datum database) {
     LWLockAcquire(slots_lock(), LW_EXCLUSIVE);
     DatabaseSlot* slot = find_slot(DatumGetObjectId(database));
-    if (slot != nullptr && pg_atomic_read_u32(&slot->blocked) > 0 && pg_atomic_fetch_sub_u32(&slot->blocked, 1) == 1)
+    if (slot != nullptr && pg_atomic_read_u32(&slot->blocked) > 0 &&
+        pg_atomic_fetch_sub_u32(&slot->blocked, 1) == 1)
         pg_atomic_write_u32(&slot->wanted, 1);
     LWLockRelease(slots_lock());
     wake_launcher();
@@ -88,11 +89,26 @@ void unblock(int, Datum database) {
 // Until the process is out of the database, or patience ends: then the statement says what is in its way.
 void wait_until_gone(int pid) {
     if (pid == 0) return;
-    for (long waited_ms = 0; waited_ms < kPatienceMs && BackendPidGetProc(pid) != nullptr; waited_ms += kLookEveryMs) {
+    for (long waited_ms = 0; waited_ms < kPatienceMs && BackendPidGetProc(pid) != nullptr;
+         waited_ms += kLookEveryMs) {
         WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH, kLookEveryMs, idle_wait_event());
         ResetLatch(MyLatch);
         CHECK_FOR_INTERRUPTS();
     }
+}
+
+// A prepared transaction commits without the callback of the session that made it: it may have queued work.
+bool commits_prepared(Node* statement) {
+    return IsA(statement, TransactionStmt) &&
+           reinterpret_cast<TransactionStmt*>(statement)->kind == TRANS_STMT_COMMIT_PREPARED;
+}
+
+void wake_if_known() {
+    if (shared_state() == nullptr) return;
+    LWLockAcquire(slots_lock(), LW_SHARED);
+    bool const known = find_slot(MyDatabaseId) != nullptr;
+    LWLockRelease(slots_lock());
+    if (known) request_supervisor(MyDatabaseId);
 }
 
 void run(PlannedStmt* statement, const char* query, bool read_only_tree, ProcessUtilityContext context,
@@ -102,13 +118,14 @@ void run(PlannedStmt* statement, const char* query, bool read_only_tree, Process
         statement, query, read_only_tree, context, parameters, environment, destination, completion);
 }
 
-void process_utility(PlannedStmt* statement, const char* query, bool read_only_tree, ProcessUtilityContext context,
-                     ParamListInfo parameters, QueryEnvironment* environment, DestReceiver* destination,
-                     QueryCompletion* completion) {
+void process_utility(PlannedStmt* statement, const char* query, bool read_only_tree,
+                     ProcessUtilityContext context, ParamListInfo parameters, QueryEnvironment* environment,
+                     DestReceiver* destination, QueryCompletion* completion) {
     Oid const database =
         shared_state() != nullptr ? database_to_free(statement->utilityStmt) : static_cast<Oid>(InvalidOid);
     if (!OidIsValid(database)) {
         run(statement, query, read_only_tree, context, parameters, environment, destination, completion);
+        if (commits_prepared(statement->utilityStmt)) wake_if_known();
         return;
     }
     Datum const key = ObjectIdGetDatum(database);

@@ -1,4 +1,5 @@
-// Keeps the supervisor out of a database while a statement needs that database to itself.
+// Keeps the supervisor out of a database while a statement needs that database to itself, and wakes it for
+// prepared transactions.
 #pragma once
 
 namespace mrprompt {

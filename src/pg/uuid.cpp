@@ -31,7 +31,8 @@ pg_uuid_t uuidv7() {
         throw SqlError{ERRCODE_INTERNAL_ERROR, "could not generate random bytes for an id"};
     const std::int64_t time = next_time();
     const std::int64_t milliseconds = time / kNanosecondsPerMillisecond;
-    const std::int64_t fraction = ((time % kNanosecondsPerMillisecond) << kFractionBits) / kNanosecondsPerMillisecond;
+    const std::int64_t fraction =
+        ((time % kNanosecondsPerMillisecond) << kFractionBits) / kNanosecondsPerMillisecond;
     for (int i = 0; i < 6; ++i) id.data[i] = static_cast<unsigned char>(milliseconds >> (40 - 8 * i));
     id.data[6] = static_cast<unsigned char>(0x70 | (fraction >> 8));
     id.data[7] = static_cast<unsigned char>(fraction);

@@ -22,17 +22,20 @@ double left_of(int limit_ms, TimestampTz start, TimestampTz now) {
     return kShareOfTimeout * (limit_ms * 1000.0 - static_cast<double>(now - start));
 }
 
-void leave_queue(int, Datum) { pg_atomic_fetch_sub_u32(&shared_state()->waiters, 1); }
+void leave_queue(int, Datum) {
+    pg_atomic_fetch_sub_u32(&shared_state()->waiters, 1);
+}
 
 void join_queue() {
     pg_atomic_uint32* waiters = &shared_state()->waiters;
     if (pg_atomic_fetch_add_u32(waiters, 1) < static_cast<uint32>(settings::max_waiters)) return;
     pg_atomic_fetch_sub_u32(waiters, 1);
-    ereport(ERROR, (errcode(kRateLimited), errmsg("too many sessions are waiting for answers"),
-                    errdetail("mrprompt.max_waiters allows %d at a time; each holds a connection.",
-                              settings::max_waiters),
-                    errhint("Ask again in a moment with a timeout of 0, listen for notifications instead, or raise "
-                            "mrprompt.max_waiters.")));
+    ereport(ERROR,
+            (errcode(kRateLimited), errmsg("too many sessions are waiting for answers"),
+             errdetail("mrprompt.max_waiters allows %d at a time; each holds a connection.",
+                       settings::max_waiters),
+             errhint("Ask again in a moment with a timeout of 0, listen for notifications instead, or raise "
+                     "mrprompt.max_waiters.")));
 }
 
 bool sleep_until_changed(ChangeBucket* bucket, uint64 seen, TimestampTz until) {
@@ -50,7 +53,7 @@ bool sleep_until_changed(ChangeBucket* bucket, uint64 seen, TimestampTz until) {
     return changed;
 }
 
-// Without shared memory nobody can wake us: short naps, growing while the same request is waited for.
+// For when nobody can wake us: short naps, growing while the same request is waited for.
 bool nap(const pg_uuid_t* request, TimestampTz until) {
     constexpr long kShortest = 10, kLongest = 50;
     static pg_uuid_t waited_for = {};
@@ -74,8 +77,9 @@ MRPROMPT_FUNCTION(begin_wait) {
     if (IsolationUsesXactSnapshot())
         ereport(ERROR,
                 (errcode(kBadInput), errmsg("cannot wait for a request in this transaction"),
-                 errdetail("Its isolation level is %s, so it can never see an answer that arrives while it waits.",
-                           XactIsoLevel == XACT_SERIALIZABLE ? "SERIALIZABLE" : "REPEATABLE READ"),
+                 errdetail(
+                     "Its isolation level is %s, so it can never see an answer that arrives while it waits.",
+                     XactIsoLevel == XACT_SERIALIZABLE ? "SERIALIZABLE" : "REPEATABLE READ"),
                  errhint("Wait in a READ COMMITTED transaction, or use get_request() in a new one.")));
     if (PG_ARGISNULL(0))
         ereport(ERROR, (errcode(kBadInput), errmsg("the timeout must not be null"),
@@ -98,7 +102,8 @@ MRPROMPT_FUNCTION(wait_for_change) {
     const pg_uuid_t* request = PG_GETARG_UUID_P(0);
     uint64 const seen = static_cast<uint64>(PG_GETARG_INT64(1));
     TimestampTz const until = PG_GETARG_TIMESTAMPTZ(2);
-    if (shared_state() == nullptr) PG_RETURN_BOOL(nap(request, until));
+    // On a standby changes arrive with the log, and nobody counts them.
+    if (shared_state() == nullptr || RecoveryInProgress()) PG_RETURN_BOOL(nap(request, until));
 
     ChangeBucket* bucket = change_bucket(request);
     if (pg_atomic_read_u64(&bucket->counter) != seen) PG_RETURN_BOOL(true);

@@ -22,12 +22,14 @@ WaitEventSet* make_set(int events) {
     return set;
 }
 
-uint32 interest(const Child& child) { return child.has_output() ? WL_SOCKET_WRITEABLE : WL_SOCKET_READABLE; }
+uint32 interest(const Child& child) {
+    return child.has_output() ? WL_SOCKET_WRITEABLE : WL_SOCKET_READABLE;
+}
 
 }  // namespace
 
 WaitSet::~WaitSet() {
-    if (set_ != nullptr) FreeWaitEventSet(set_);
+    if (set_ != nullptr) FreeWaitEventSet(set_);  // does not raise
 }
 
 void WaitSet::watch(const std::vector<std::unique_ptr<Child>>& children, int generation) {
@@ -54,16 +56,16 @@ void WaitSet::watch(const std::vector<std::unique_ptr<Child>>& children, int gen
     open_ = open;
 }
 
-void WaitSet::wait(std::int64_t timeout_ms) {
-    pg::call([&] {
+bool WaitSet::wait(std::int64_t timeout_ms) {
+    return pg::call([&] {
         WaitEvent event;
         WaitEventSetWait(set_, static_cast<long>(timeout_ms), &event, 1, idle_wait_event());
         ResetLatch(MyLatch);
         CHECK_FOR_INTERRUPTS();
-        if (ConfigReloadPending) {
-            ConfigReloadPending = false;
-            ProcessConfigFile(PGC_SIGHUP);
-        }
+        if (!ConfigReloadPending) return false;
+        ConfigReloadPending = false;
+        ProcessConfigFile(PGC_SIGHUP);
+        return true;
     });
 }
 

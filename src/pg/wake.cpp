@@ -21,8 +21,8 @@ struct Noted {
 };
 
 Noted noted = {};
-bool wake_pending = false;       // this transaction queued work
-uint64 changed_buckets = 0;      // bit i: this transaction changed a request of bucket i
+bool wake_pending = false;   // this transaction queued work
+uint64 changed_buckets = 0;  // bit i: this transaction changed a request of bucket i
 static_assert(kChangeBuckets == 64, "changed_buckets has a bit for each");
 
 void forget_transaction() {
@@ -81,7 +81,9 @@ void remember(const pg_uuid_t* id) {
 
 }  // namespace
 
-bool changes_noted() { return noted.committed > 0; }
+bool changes_noted() {
+    return noted.committed > 0;
+}
 
 }  // namespace mrprompt
 

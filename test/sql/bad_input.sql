@@ -31,6 +31,7 @@ select t.why($$select mrprompt.chat('[{"role": "user", "content": "hi"}]', 'gpt-
 select t.why($$select mrprompt.chat('[{"role": "user", "content": "hi"}]', 'gpt-4o', metadata => '[]')$$);
 select t.why($$select mrprompt.chat('[{"role": "user", "content": "hi"}]', 'gpt-4o', idempotency_key => '')$$);
 select t.why($$select mrprompt.chat('[{"role": "user", "content": "hi"}]', 'gpt-4o', expires_at => '2001-01-01')$$);
+select t.why(format($$select mrprompt.chat('[{"role": "user", "content": "hi"}]', 'gpt-4o', parameters => '{"deep": %s1%s}')$$, repeat('[', 200), repeat(']', 200)));
 -- provider and model
 select t.why($$select mrprompt.chat_text('hi', provider => 'nowhere', model => 'm')$$);
 update mrprompt.providers set enabled = false where name = 'groq';

@@ -166,10 +166,12 @@ create function keys_trap.no(name, name) returns boolean language plpgsql as $$ 
 create operator keys_trap.= (leftarg = uuid, rightarg = uuid, function = keys_trap.no);
 create operator keys_trap.= (leftarg = text, rightarg = text, function = keys_trap.no);
 create operator keys_trap.= (leftarg = name, rightarg = name, function = keys_trap.no);
-set search_path = keys_trap, pg_catalog;
 select t.be('');
+set search_path = keys_trap, pg_catalog;
 select mrprompt.current_user_id() is null as nobody;
+reset search_path;
 select t.be('ann');
+set search_path = keys_trap, pg_catalog;
 select mrprompt.add_key('openai', 'sk-test-trap-00001') as trap_key \gset
 select mrprompt.update_key(:'trap_key', 'sk-test-trap-00002') is not null as updated;
 select count(*) > 0 as listed from mrprompt.list_keys();
@@ -179,6 +181,6 @@ reset search_path;
 \set VERBOSITY terse
 set client_min_messages = warning;
 drop schema keys_trap cascade;
-select t.be('') = '' as nobody;
+select t.be('');
 drop owned by keys_bob, keys_admin;
 drop role keys_bob, keys_admin;

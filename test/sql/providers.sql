@@ -41,5 +41,5 @@ select * from mrprompt_internal.price_at('openai', 'unheard-of', 'unheard-of', '
 update mrprompt.prices set input = 0.000003 where provider = 'openai' and model = 'gpt-4o' and effective_from = '2026-01-01 00:00:00+00';
 select input from mrprompt_internal.price_at('openai', 'gpt-4o', null, '2026-06-01');
 \pset tuples_only on
-select t.why($$insert into mrprompt.prices (provider, model, input, output) values ('openai', 'dear', 0.5, 0.5)$$);
-select t.why($$insert into mrprompt.prices (provider, model, input, output) values ('openai', 'negative', -0.1, 0)$$);
+select t.why($$insert into mrprompt.prices (provider, model, input, output, effective_from) values ('openai', 'dear', 0.5, 0.5, '2026-01-01 00:00:00+00')$$);
+select t.why($$insert into mrprompt.prices (provider, model, input, output, effective_from) values ('openai', 'negative', -0.1, 0, '2026-01-01 00:00:00+00')$$);

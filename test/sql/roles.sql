@@ -5,9 +5,9 @@
 \i :helpers
 \set ECHO all
 set client_min_messages = warning;
-create role anon nologin;
-create role authenticated nologin;
-create role service_role nologin;
+create role anon nologin noinherit;
+create role authenticated nologin noinherit;
+create role service_role nologin noinherit bypassrls;
 create role authenticator login noinherit;
 grant anon, authenticated, service_role to authenticator;
 create role ana_login login;

@@ -8,7 +8,9 @@
 namespace mrprompt {
 namespace {
 
-std::string raw(std::string_view hex) { return std::string(from_hex(hex)->view()); }
+std::string raw(std::string_view hex) {
+    return std::string(from_hex(hex)->view());
+}
 
 struct Vector {
     const char* name;

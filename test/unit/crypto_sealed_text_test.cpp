@@ -12,9 +12,12 @@ namespace {
 
 const std::string kOld = "old:" + std::string(64, '1');
 const std::string kNew = "new:" + std::string(64, '2');
-const Binding kBinding{"019a0000-0000-7000-8000-000000000001", "019a0000-0000-7000-8000-000000000002", "openai"};
+const Binding kBinding{"019a0000-0000-7000-8000-000000000001", "019a0000-0000-7000-8000-000000000002",
+                       "openai"};
 
-Keyring keyring(const std::string& text) { return std::move(*Keyring::parse(text)); }
+Keyring keyring(const std::string& text) {
+    return std::move(*Keyring::parse(text));
+}
 
 std::string why_not(const Keyring& keys, std::string_view sealed, const Binding& binding) {
     const auto opened = open_sealed(keys, sealed, binding);
@@ -23,7 +26,8 @@ std::string why_not(const Keyring& keys, std::string_view sealed, const Binding&
 
 TEST(SealedText, opens_where_it_belongs) {
     const Keyring keys = keyring(kOld + "\n" + kNew);
-    for (const std::string& plain : {std::string(), std::string("sk-test-1"), std::string("a\0b", 3), std::string(8192, 'x')}) {
+    for (const std::string& plain :
+         {std::string(), std::string("sk-test-1"), std::string("a\0b", 3), std::string(8192, 'x')}) {
         const auto sealed = seal(keys, Secret(plain), kBinding);
         ASSERT_TRUE(sealed);
         EXPECT_TRUE(sealed->starts_with("mrp1.new."));
@@ -64,8 +68,9 @@ TEST(SealedText, says_which_master_key_is_missing) {
 
 TEST(SealedText, malformed_text_is_called_so) {
     const Keyring keys = keyring(kNew);
-    for (const char* wrong : {"", "mrp1", "mrp1.", "mrp1.new", "mrp1.new.", "mrp1..AAAA", "mrp2.new.AAAA", "mrp1.new.AA=A",
-                              "mrp1.new.AAAA", "mrp1x.new.AAAA", "mrp1.n w.AAAA", "sk-test-1"})
+    for (const char* wrong :
+         {"", "mrp1", "mrp1.", "mrp1.new", "mrp1.new.", "mrp1..AAAA", "mrp2.new.AAAA", "mrp1.new.AA=A",
+          "mrp1.new.AAAA", "mrp1x.new.AAAA", "mrp1.n w.AAAA", "sk-test-1"})
         EXPECT_EQ(why_not(keys, wrong, kBinding), "malformed") << wrong;
 }
 
@@ -91,7 +96,8 @@ TEST(SealedText, every_nonce_is_fresh) {
 
 // Pins the format: what one version sealed, every later version opens.
 TEST(SealedText, opens_what_version_1_sealed) {
-    const auto opened = open_sealed(keyring("k1:" + std::string(64, 'a')), "mrp1.k1.ZyO4ku8SPXa8LCq+TzeaXbZjhCTSw9vnwFPgaCo71cNi/NGC/g==", kBinding);
+    const auto opened = open_sealed(keyring("k1:" + std::string(64, 'a')),
+                                    "mrp1.k1.ZyO4ku8SPXa8LCq+TzeaXbZjhCTSw9vnwFPgaCo71cNi/NGC/g==", kBinding);
     ASSERT_TRUE(opened) << opened.error().message;
     EXPECT_EQ(opened->view(), "sk-test-1");
 }

@@ -6,7 +6,7 @@
 
 namespace mrprompt {
 
-const char* json_shape_error(std::string_view text) {
+const char* json_shape_error(std::string_view text, std::size_t outer) {
     constexpr std::int64_t kArray = INT64_MIN;  // commas of an array never reach the limit
     std::array<std::int64_t, kMaxJsonDepth + 1> commas{};
     std::size_t depth = 0;
@@ -22,7 +22,7 @@ const char* json_shape_error(std::string_view text) {
         } else if (c == '"') {
             in_string = true;
         } else if (c == '{' || c == '[') {
-            if (depth == kMaxJsonDepth) return "JSON is nested more than 128 levels deep";
+            if (depth + outer == kMaxJsonDepth) return "JSON is nested more than 128 levels deep";
             commas[++depth] = c == '{' ? 0 : kArray;
         } else if (c == '}' || c == ']') {
             if (depth > 0) --depth;

@@ -45,9 +45,9 @@ void Fetcher::step() {
     if (finished_) return;
     const std::int64_t now = clock_.now_ms();
     if (store_.take_wake()) woken_ = true;
-    if (woken_ && !id_.empty() && !may_claim()) {
+    if (woken_ && !id_.empty() && !relist_ && !may_claim()) {
         // No room for work, but the wake may be about a cancel.
-        heartbeat_at_ = std::min(heartbeat_at_, last_heartbeat_ + kWakeHeartbeatMs);
+        heartbeat_at_ = std::min(heartbeat_at_, std::max(hold_until_, last_heartbeat_ + kWakeHeartbeatMs));
         woken_ = false;
         more_ = true;
     }
@@ -93,8 +93,9 @@ int Fetcher::room() const {
     return static_cast<int>(std::max<std::int64_t>(0, std::min(limit - active, 2 * limit - all)));
 }
 
+// A database that does not take what is done gets no more work from it.
 bool Fetcher::may_claim() const {
-    return !draining_ && !relist_ && !(options_.alone && took_alone_) && room() > 0;
+    return !draining_ && !relist_ && parked_.empty() && !(options_.alone && took_alone_) && room() > 0;
 }
 
 std::int64_t Fetcher::claim_due() const {

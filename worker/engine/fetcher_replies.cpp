@@ -48,7 +48,8 @@ void Fetcher::on_reply(Reply reply) {
     Call call = std::move(*under_way_);
     under_way_.reset();
     if (!reply.sqlstate.empty()) return on_failure(reply, std::move(call));
-    if (call.kind != CallKind::heartbeat) troubles_ = 0;  // a heartbeat works where a settle may not
+    // These work where a settle may not, and say nothing of it.
+    if (call.kind != CallKind::heartbeat && call.kind != CallKind::tend) troubles_ = 0;
     if (call.kind == CallKind::claim) return on_claim(reply);
     auto answer = parse_json(reply.body);
     if (!answer) {

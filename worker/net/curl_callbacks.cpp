@@ -95,7 +95,6 @@ void prepare_request(Transfer& transfer) {
     // On a cold start wait to learn whether one connection can carry many requests.
     curl_easy_setopt(easy, CURLOPT_PIPEWAIT, plain ? 0L : 1L);
     trust(easy, request.ca_file);
-    curl_easy_setopt(easy, CURLOPT_CONNECTTIMEOUT_MS, static_cast<long>(request.connect_timeout_ms));
     curl_easy_setopt(easy, CURLOPT_HTTPHEADER, transfer.headers.get());
     curl_easy_setopt(easy, CURLOPT_POST, 1L);
     curl_easy_setopt(easy, CURLOPT_POSTFIELDSIZE_LARGE, static_cast<curl_off_t>(request.body.size()));

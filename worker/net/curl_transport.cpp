@@ -14,10 +14,17 @@ namespace {
 
 constexpr std::size_t kIdleHandles = 256;
 
+// So many open connections to one origin at once; the others wait, and find room on a connection that many
+// can share. Without it curl opens one each as soon as the first is full, and asks for the name as often.
+constexpr int kConnecting = 64;
+
 // Whether the text can stand in one header line.
 bool one_line(std::string_view text) {
     return std::none_of(text.begin(), text.end(), [](char c) { return c == '\r' || c == '\n' || c == '\0'; });
 }
+
+// "https://host:port" of a URL that why_refused let through.
+std::string origin_of(const std::string& url) { return url.substr(0, url.find_first_of("/?#", url.find("://") + 3)); }
 
 const char* why_refused(const HttpRequest& request) {
     if (!request.url.starts_with("https://") && !request.url.starts_with("http://")) {
@@ -40,7 +47,7 @@ bool handshake_cut(CURL* easy, const std::string& message) {
 }
 
 TransferEnd how_it_ended(const Transfer& transfer, CURLcode code, const std::string& message) {
-    const bool sent = transfer.stage != Transfer::Stage::connecting;
+    const bool sent = transfer.stage > Transfer::Stage::connecting;
     if (transfer.too_large) return TransferEnd::too_large;
     switch (code) {
         case CURLE_OK: return TransferEnd::complete;
@@ -64,6 +71,7 @@ TransferEnd how_it_ended(const Transfer& transfer, CURLcode code, const std::str
 std::string timeout_message(const Transfer& transfer, TransferEnd end) {
     const auto text = [](const char* what, int ms) { return std::string(what) + std::to_string(ms) + " ms"; };
     switch (end) {
+        case TransferEnd::timeout_connect: return text("no connection within ", transfer.request.connect_timeout_ms);
         case TransferEnd::timeout_first_byte:
             return text("no answer began within ", transfer.request.first_byte_timeout_ms);
         case TransferEnd::timeout_idle: return text("nothing more came for ", transfer.request.idle_timeout_ms);
@@ -102,12 +110,33 @@ void CurlTransport::start(std::uint64_t id, HttpRequest request, std::uint64_t m
     transfer.request = std::move(request);
     transfer.max_body = max_body;
     transfer.started_at = transfer.stage_at = clock_.now_ms();
-    transfer.easy = take_handle();
+    transfer.origin = &origins_[origin_of(transfer.request.url)];
     transfers_[id] = std::move(owned);
-    prepare_request(transfer);
     arm(transfer);
-    curl_multi_add_handle(multi_, transfer.easy);
+    transfer.origin->queue.push_back(id);
+    admit(*transfer.origin);
     set_deadline();
+}
+
+// Never from inside one of curl's callbacks.
+void CurlTransport::admit(Origin& origin) {
+    while (origin.connecting < kConnecting && !origin.queue.empty()) {
+        auto place = transfers_.find(origin.queue.front());
+        origin.queue.pop_front();
+        if (place == transfers_.end()) continue;
+        Transfer& transfer = *place->second;
+        transfer.easy = take_handle();
+        prepare_request(transfer);
+        transfer.stage = Transfer::Stage::connecting;
+        ++origin.connecting;
+        curl_multi_add_handle(multi_, transfer.easy);
+    }
+}
+
+// The transfer connects no more: it has connected, or ended.
+void CurlTransport::leave(Transfer& transfer) {
+    if (transfer.stage != Transfer::Stage::connecting) return;
+    if (transfer.origin->connecting-- == kConnecting) admitting_.push_back(transfer.origin);
 }
 
 void CurlTransport::cancel(std::uint64_t id) {
@@ -118,6 +147,7 @@ void CurlTransport::cancel(std::uint64_t id) {
     }
     give_back(*place->second);
     transfers_.erase(place);
+    for (Origin* origin : std::exchange(admitting_, {})) admit(*origin);
     set_deadline();
 }
 
@@ -140,6 +170,7 @@ void CurlTransport::pump(TransferSink& sink) {
     }
     collect();
     expire();
+    for (Origin* origin : std::exchange(admitting_, {})) admit(*origin);
     set_deadline();
     sink_ = nullptr;
 }
@@ -186,6 +217,7 @@ void CurlTransport::arm(Transfer& transfer) {
 }
 
 void CurlTransport::enter(Transfer& transfer, Transfer::Stage stage) {
+    leave(transfer);
     transfer.stage = stage;
     transfer.stage_at = clock_.now_ms();
     arm(transfer);
@@ -200,6 +232,8 @@ CURL* CurlTransport::take_handle() {
 
 void CurlTransport::give_back(Transfer& transfer) {
     timers_.erase({transfer.timer_at, transfer.id});
+    leave(transfer);
+    if (transfer.easy == nullptr) return;
     curl_multi_remove_handle(multi_, transfer.easy);
     if (idle_handles_.size() >= kIdleHandles) return curl_easy_cleanup(transfer.easy);
     forget_request(transfer);

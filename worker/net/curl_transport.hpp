@@ -41,6 +41,8 @@ private:
         std::string message;
     };
 
+    void admit(Origin& origin);
+    void leave(Transfer& transfer);
     CURL* take_handle();
     void give_back(Transfer& transfer);
     void arm(Transfer& transfer);
@@ -55,6 +57,8 @@ private:
     Reactor reactor_;
     CURLM* multi_ = nullptr;
     Table transfers_;
+    std::unordered_map<std::string, Origin> origins_;
+    std::vector<Origin*> admitting_;  // may open more connections, after the callbacks
     std::vector<CURL*> idle_handles_;
     std::set<std::pair<std::int64_t, std::uint64_t>> timers_;  // one entry per transfer
     std::vector<Refusal> refused_;                              // told at the next pump

@@ -27,7 +27,8 @@ std::int64_t Transfer::deadline() const {
     const auto after = [](std::int64_t from, std::int64_t ms) { return ms > 0 ? from + ms : INT64_MAX; };
     const std::int64_t whole = after(started_at, request.total_timeout_ms);
     switch (stage) {
-        case Stage::connecting: return whole;  // curl itself watches over the connection
+        case Stage::queued:
+        case Stage::connecting: return std::min(whole, after(started_at, request.connect_timeout_ms));
         case Stage::waiting: return std::min(whole, after(stage_at, request.first_byte_timeout_ms));
         case Stage::body: return std::min(whole, after(stage_at, request.idle_timeout_ms));
     }
@@ -36,6 +37,7 @@ std::int64_t Transfer::deadline() const {
 
 TransferEnd Transfer::timeout(std::int64_t now) const {
     if (request.total_timeout_ms > 0 && now >= started_at + request.total_timeout_ms) return TransferEnd::timeout_total;
+    if (stage <= Stage::connecting) return TransferEnd::timeout_connect;
     return stage == Stage::waiting ? TransferEnd::timeout_first_byte : TransferEnd::timeout_idle;
 }
 

@@ -3,6 +3,7 @@
 #include <curl/curl.h>
 
 #include <cstdint>
+#include <deque>
 #include <string>
 #include <string_view>
 
@@ -11,6 +12,12 @@
 namespace mrprompt {
 
 class CurlTransport;
+
+// One scheme, host and port, and who waits to open connections to it.
+struct Origin {
+    int connecting = 0;
+    std::deque<std::uint64_t> queue;  // transfers; may name the dead
+};
 
 // A header list that wipes itself: one of its lines is the provider's key.
 class HeaderList {
@@ -28,17 +35,18 @@ private:
 
 // Times are on the monotonic clock, in milliseconds.
 struct Transfer {
-    enum class Stage { connecting, waiting, body };
+    enum class Stage { queued, connecting, waiting, body };
 
     std::uint64_t id = 0;
     CurlTransport* owner = nullptr;
-    CURL* easy = nullptr;
+    Origin* origin = nullptr;
+    CURL* easy = nullptr;  // from stage connecting on
     HttpRequest request;
     HeaderList headers;
     std::uint64_t max_body = 0;
     std::uint64_t received = 0;
 
-    Stage stage = Stage::connecting;
+    Stage stage = Stage::queued;
     bool head_done = false;
     bool too_large = false;
     std::int64_t started_at = 0;

@@ -53,7 +53,15 @@ Json json_field(const PGresult* rows, int column) {
     return value ? std::move(*value) : Json(nullptr);
 }
 
-std::string one_line(const char* message) { return trim_message(message != nullptr ? message : "", 500); }
+// libpq's messages run over several lines, with tabs.
+std::string one_line(const char* message) {
+    std::string line;
+    for (const char c : std::string_view(message != nullptr ? message : "")) {
+        const bool blank = c == '\n' || c == '\t' || c == ' ';
+        if (!blank || (!line.empty() && line.back() != ' ')) line += blank ? ' ' : c;
+    }
+    return trim_message(line, 500);
+}
 
 void no_notices(void*, const PGresult*) {}
 

@@ -1,0 +1,456 @@
+// The fetcher in trouble: lost replies, refusals, cancels, unknown fetchers, and leaving.
+#include "engine_twins.hpp"
+
+namespace mrprompt {
+namespace {
+
+using EngineTrouble = test::EngineTest;
+using test::uuid;
+
+const Json kEmpty = {{"providers", Json::array()}, {"jobs", Json::array()}, {"cancel", Json::array()}, {"next_ms", nullptr}};
+const Json kSettled = {{"busy", Json::array()}, {"stale", Json::array()}, {"rejected", Json::array()}};
+
+TEST_F(EngineTrouble, after_a_lost_claim_a_heartbeat_comes_before_the_next_claim) {
+    make();
+    greet();
+    fail("08006");
+    expect_quiet();
+    pass(99);
+    expect_quiet();
+    pass(1);
+    EXPECT_TRUE(expect(CallKind::heartbeat)["in_flight"].empty());
+    fail("08006");
+    pass(5'000);
+    expect(CallKind::heartbeat);
+    answer(Json::object());
+    expect(CallKind::claim);
+}
+
+TEST_F(EngineTrouble, a_claim_that_was_rolled_back_is_simply_made_again) {
+    make();
+    greet();
+    fail("40001");
+    pass(100);
+    expect(CallKind::claim);
+}
+
+TEST_F(EngineTrouble, a_claim_whose_answer_makes_no_sense_is_relisted) {
+    make();
+    greet();
+    store.busy = false;
+    store.waiting = Reply{CallKind::claim, "", "{broken", {}};
+    step();
+    EXPECT_EQ(log.size(), 1u);
+    pass(5'000);
+    expect(CallKind::heartbeat);
+}
+
+TEST_F(EngineTrouble, a_settle_whose_reply_was_lost_is_sent_again_with_the_same_body) {
+    make();
+    greet();
+    give({job(1)});
+    whole_answer(transport.order[0]);
+    step();
+    expect(CallKind::settle);
+    const std::string body = store.bodies.back();
+    fail("08006");
+    pass(100);
+    expect(CallKind::settle);
+    EXPECT_EQ(store.bodies.back(), body);
+    answer({{"busy", Json::array()}, {"stale", {uuid(1)}}});
+    pass(2'000);
+    EXPECT_TRUE(expect(CallKind::heartbeat)["in_flight"].empty());
+}
+
+TEST_F(EngineTrouble, an_append_is_repeated_before_the_settle_that_follows_it) {
+    make();
+    greet();
+    give({job(1)});
+    stream_head(transport.order[0]);
+    say(transport.order[0], "a");
+    step();
+    pass(50);
+    expect(CallKind::append);
+    const std::string body = store.bodies.back();
+    finish_stream(transport.order[0]);
+    step();
+    fail("57P01");
+    pass(100);
+    EXPECT_EQ(store.bodies.back(), body);
+    answer({{"lost", Json::array()}});
+    expect(CallKind::settle);
+}
+
+TEST_F(EngineTrouble, patience_grows_from_100_ms_to_5_s_and_heartbeats_go_on) {
+    make();
+    greet({{"heartbeat_ms", 2000}});
+    give({job(1)});
+    whole_answer(transport.order[0]);
+    step();
+    std::vector<std::int64_t> waits;
+    bool beat = false;
+    for (int turn = 0; turn < 8; ++turn) {
+        expect(CallKind::settle);
+        fail("55P03");
+        const std::int64_t before = clock.now;
+        while (!store.busy || store.calls.back().first == CallKind::heartbeat) {
+            if (store.busy) {
+                beat = true;
+                answer(Json::object());
+                continue;
+            }
+            ASSERT_GT(fetcher->deadline(), clock.now);
+            pass(fetcher->deadline() - clock.now);
+        }
+        waits.push_back(clock.now - before);
+    }
+    EXPECT_EQ(waits, (std::vector<std::int64_t>{100, 200, 400, 800, 1600, 3200, 5000, 5000}));
+    EXPECT_TRUE(beat);
+}
+
+TEST_F(EngineTrouble, what_the_database_is_busy_with_is_sent_again_a_little_later) {
+    make();
+    greet();
+    give({job(1), job(2)});
+    whole_answer(transport.order[0]);
+    whole_answer(transport.order[1]);
+    step();
+    const Json first = expect(CallKind::settle)["outcomes"];
+    answer({{"busy", {uuid(2)}}});
+    expect_quiet();
+    pass(99);
+    expect_quiet();
+    pass(1);
+    const Json& again = expect(CallKind::settle)["outcomes"];
+    ASSERT_EQ(again.size(), 1u);
+    EXPECT_EQ(again[0], first[1]);
+}
+
+TEST_F(EngineTrouble, a_batch_that_the_database_cannot_take_is_halved_until_the_culprit_stands_alone) {
+    make();
+    greet();
+    give({job(1), job(2), job(3), job(4)});
+    for (std::uint64_t id : transport.order) whole_answer(id);
+    step();
+    const auto holds = [&](int n) { return store.bodies.back().find(uuid(n)) != std::string::npos; };
+    int refusals = 0;
+    std::set<int> settled;
+    bool bare = false;
+    for (int turn = 0; turn < 12 && store.busy; ++turn) {
+        const Json& outcomes = expect(CallKind::settle)["outcomes"];
+        if (outcomes.size() == 1 && outcomes[0]["result"] == "failed") {
+            EXPECT_EQ(outcomes[0]["request"], uuid(3));
+            EXPECT_EQ(outcomes[0]["error"]["type"], "rejected_by_database");
+            EXPECT_TRUE(outcomes[0]["response"].is_null());
+            bare = true;
+            answer(kSettled);
+        } else if (holds(3)) {
+            ++refusals;
+            fail("22P05", "unsupported Unicode escape sequence");
+        } else {
+            for (int n = 1; n <= 4; ++n) {
+                if (holds(n)) settled.insert(n);
+            }
+            answer(kSettled);
+        }
+    }
+    EXPECT_EQ(refusals, 3);
+    EXPECT_EQ(settled, (std::set<int>{1, 2, 4}));
+    EXPECT_TRUE(bare);
+    pass(2'000);
+    EXPECT_TRUE(expect(CallKind::heartbeat)["in_flight"].empty());
+}
+
+TEST_F(EngineTrouble, a_delta_that_the_database_refuses_fails_its_request) {
+    make();
+    greet();
+    give({job(1)});
+    stream_head(transport.order[0]);
+    say(transport.order[0], "a");
+    step();
+    pass(50);
+    expect(CallKind::append);
+    answer({{"lost", Json::array()},
+            {"rejected", Json::array({{{"request", uuid(1)}, {"sqlstate", "22021"}, {"message", "bad"}}})}});
+    EXPECT_TRUE(transport.cancelled.contains(transport.order[0]));
+    const Json& outcome = expect(CallKind::settle)["outcomes"][0];
+    EXPECT_EQ(outcome["result"], "failed");
+    EXPECT_EQ(outcome["error"]["type"], "rejected_by_database");
+}
+
+TEST_F(EngineTrouble, a_rejected_outcome_is_dropped_with_a_line_for_the_operator) {
+    make();
+    greet();
+    give({job(1)});
+    whole_answer(transport.order[0]);
+    step();
+    expect(CallKind::settle);
+    answer({{"busy", Json::array()},
+            {"rejected", Json::array({{{"request", uuid(1)}, {"sqlstate", "22003"}, {"message", "out of range"}}})}});
+    expect_quiet();
+    ASSERT_EQ(log.size(), 1u);
+    EXPECT_NE(log[0].find("out of range"), std::string::npos);
+}
+
+TEST_F(EngineTrouble, a_cancel_stops_the_transfer_and_settles_what_was_seen_once) {
+    make();
+    greet();
+    give({job(1)});
+    stream_head(transport.order[0]);
+    say(transport.order[0], "half an ans");
+    step();
+    store.wake = true;
+    step();
+    expect(CallKind::claim);
+    Json cancel = kEmpty;
+    cancel["cancel"] = {uuid(1)};
+    answer(cancel);
+    EXPECT_TRUE(transport.cancelled.contains(transport.order[0]));
+    const Json outcome = expect(CallKind::settle)["outcomes"][0];
+    EXPECT_EQ(outcome["result"], "cancelled");
+    EXPECT_EQ(outcome["deltas"][0]["content"], "half an ans");
+    EXPECT_EQ(outcome["response"]["content"], "half an ans");
+    store.wake = true;
+    answer(kSettled);
+    expect(CallKind::claim);
+    answer(cancel);
+    expect_quiet();
+}
+
+TEST_F(EngineTrouble, what_was_lost_is_dropped_in_silence) {
+    make();
+    greet();
+    give({job(1), job(2)});
+    for (std::uint64_t id : transport.order) stream_head(id);
+    say(transport.order[0], "a");
+    step();
+    pass(50);
+    expect(CallKind::append);
+    answer({{"lost", {uuid(1)}}, {"rejected", Json::array()}});
+    EXPECT_TRUE(transport.cancelled.contains(transport.order[0]));
+    pass(2'000);
+    settle_down();
+    pass(2'000);
+    expect(CallKind::heartbeat);
+    answer({{"lost", {uuid(2)}}});
+    EXPECT_TRUE(transport.cancelled.contains(transport.order[1]));
+    EXPECT_EQ(count(CallKind::settle), 0u);
+}
+
+TEST_F(EngineTrouble, an_unknown_fetcher_drops_everything_and_says_hello_again) {
+    make();
+    greet();
+    give({job(1)});
+    pass(2'000);
+    expect(CallKind::heartbeat);
+    fail("PT410", "fetcher is not known here");
+    EXPECT_TRUE(transport.running.empty());
+    expect(CallKind::hello);
+    answer({{"fetcher", uuid(9)}, {"settings", Json::object()}});
+    EXPECT_EQ(expect(CallKind::claim)["fetcher"], uuid(9));
+}
+
+TEST_F(EngineTrouble, a_contract_that_is_not_served_ends_the_program_with_the_remedy) {
+    make();
+    step();
+    fail("PT400", "this database speaks contract version 2 (ALTER EXTENSION mrprompt UPDATE)");
+    EXPECT_TRUE(fetcher->finished());
+    EXPECT_EQ(fetcher->exit_code(), 3);
+    ASSERT_EQ(log.size(), 1u);
+    EXPECT_NE(log[0].find("ALTER EXTENSION"), std::string::npos);
+}
+
+TEST_F(EngineTrouble, hello_is_tried_again_while_the_database_is_away) {
+    make();
+    step();
+    fail("08006");
+    expect_quiet();
+    pass(100);
+    expect(CallKind::hello);
+}
+
+TEST_F(EngineTrouble, a_stop_ends_at_once_and_calls_nobody) {
+    make();
+    greet();
+    give({job(1)});
+    const std::size_t calls = store.calls.size();
+    store.stop = true;
+    step();
+    EXPECT_TRUE(fetcher->finished());
+    EXPECT_EQ(fetcher->exit_code(), 0);
+    EXPECT_TRUE(transport.running.empty());
+    EXPECT_EQ(store.calls.size(), calls);
+}
+
+TEST_F(EngineTrouble, a_drain_lets_transfers_end_settles_and_says_good_bye) {
+    make();
+    greet();
+    give({job(1)});
+    fetcher->drain();
+    store.wake = true;
+    pass(500);
+    EXPECT_FALSE(store.busy && store.calls.back().first == CallKind::claim) << "claims while draining";
+    settle_down();
+    whole_answer(transport.order[0]);
+    step();
+    EXPECT_EQ(expect(CallKind::settle)["outcomes"][0]["result"], "succeeded");
+    answer(kSettled);
+    EXPECT_EQ(expect(CallKind::heartbeat)["leaving"], true);
+    EXPECT_FALSE(fetcher->finished());
+    answer(Json::object());
+    EXPECT_TRUE(fetcher->finished());
+    EXPECT_EQ(fetcher->exit_code(), 0);
+}
+
+TEST_F(EngineTrouble, when_the_grace_is_over_a_drain_hands_back_what_has_not_ended) {
+    make();
+    greet();
+    give({job(1)});
+    fetcher->drain();
+    pass(29'000);
+    settle_down();
+    EXPECT_LE(fetcher->deadline(), clock.now + 1'000);
+    pass(1'000);
+    const Json& outcome = expect(CallKind::settle)["outcomes"][0];
+    EXPECT_EQ(outcome["result"], "retry");
+    EXPECT_EQ(outcome["retry_after_ms"], 0);
+    EXPECT_EQ(outcome["counts_as_failure"], false);
+    EXPECT_TRUE(transport.running.empty());
+}
+
+TEST_F(EngineTrouble, a_drain_ends_even_when_the_database_never_comes_back) {
+    make();
+    greet();
+    give({job(1)});
+    store.connected = false;
+    fetcher->drain();
+    for (int turn = 0; turn < 10 && !fetcher->finished(); ++turn) {
+        ASSERT_NE(fetcher->deadline(), kNever);
+        pass(std::max<std::int64_t>(0, fetcher->deadline() - clock.now));
+    }
+    EXPECT_TRUE(fetcher->finished());
+}
+
+TEST_F(EngineTrouble, an_alone_fetcher_serves_one_request_and_leaves) {
+    FetcherOptions options;
+    options.alone = true;
+    make(options);
+    greet();
+    EXPECT_EQ(store.calls[0].second["alone"], true);
+    EXPECT_EQ(expect(CallKind::claim)["room"], 1);
+    give({job(1)});
+    whole_answer(transport.order[0]);
+    step();
+    expect(CallKind::settle);
+    answer(kSettled);
+    EXPECT_EQ(expect(CallKind::heartbeat)["leaving"], true);
+    answer(Json::object());
+    EXPECT_TRUE(fetcher->finished());
+    EXPECT_EQ(count(CallKind::claim), 1u);
+}
+
+TEST_F(EngineTrouble, an_alone_fetcher_that_finds_nothing_leaves_after_a_few_seconds) {
+    FetcherOptions options;
+    options.alone = true;
+    make(options);
+    greet();
+    answer(kEmpty);
+    for (int turn = 0; turn < 10 && !fetcher->finished(); ++turn) {
+        pass(fetcher->deadline() - clock.now);
+        while (store.busy) answer(kEmpty);
+    }
+    EXPECT_TRUE(fetcher->finished());
+    EXPECT_LE(clock.now, 1'000 + 6'000);
+}
+
+TEST_F(EngineTrouble, a_key_that_did_not_open_is_retried_and_never_sent_without) {
+    make();
+    greet();
+    std::vector<OpenedKey> closed(1);
+    closed[0].reason = "master key k2 is not in the keyring";
+    answer(claimed({job(1)}), std::move(closed));
+    EXPECT_TRUE(transport.order.empty());
+    const Json& outcome = expect(CallKind::settle)["outcomes"][0];
+    EXPECT_EQ(outcome["result"], "retry");
+    EXPECT_EQ(outcome["counts_as_failure"], true);
+    EXPECT_NE(outcome["error"]["message"].get<std::string>().find("k2"), std::string::npos);
+}
+
+TEST_F(EngineTrouble, jobs_that_make_no_sense_fail_alone) {
+    make();
+    greet();
+    Json bad_index = job(1);
+    bad_index["provider"] = 7;
+    Json bad_id = job(2);
+    bad_id["request"] = "\"}],";
+    give({bad_index, bad_id, job(3)});
+    EXPECT_EQ(transport.order.size(), 1u);
+    const Json& outcomes = expect(CallKind::settle)["outcomes"];
+    ASSERT_EQ(outcomes.size(), 1u);
+    EXPECT_EQ(outcomes[0]["error"]["type"], "bad_provider");
+}
+
+TEST_F(EngineTrouble, a_providers_error_is_reported_without_the_key) {
+    make();
+    greet();
+    give({job(1)});
+    error_answer(transport.order[0], 401,
+                 R"({"message":"Incorrect API key provided: sk-test-engine.","type":"invalid_request_error","code":"invalid_api_key"})");
+    step();
+    const Json& outcome = expect(CallKind::settle)["outcomes"][0];
+    EXPECT_EQ(outcome["result"], "failed");
+    EXPECT_EQ(outcome["http_status"], 401);
+    EXPECT_EQ(outcome["error"]["status"], 401);
+    EXPECT_EQ(outcome["error"]["type"], "invalid_request_error");
+    EXPECT_EQ(store.bodies.back().find("sk-test-engine"), std::string::npos);
+}
+
+TEST_F(EngineTrouble, retry_after_is_honoured_and_the_queue_is_asked_again_in_time) {
+    make();
+    greet({{"heartbeat_ms", 60000}, {"poll_ms", 60000}});
+    give({job(1)});
+    pass(250);
+    answer(kEmpty);
+    error_answer(transport.order[0], 429, R"({"message":"slow down","type":"rate_limit_error"})", {{"retry-after", "3"}});
+    step();
+    const Json& outcome = expect(CallKind::settle)["outcomes"][0];
+    EXPECT_EQ(outcome["result"], "retry");
+    EXPECT_EQ(outcome["retry_after_ms"], 3000);
+    EXPECT_EQ(outcome["counts_as_failure"], false);
+    answer(kSettled);
+    expect_quiet();
+    EXPECT_EQ(fetcher->deadline(), clock.now + 3'001);
+    pass(3'001);
+    expect(CallKind::claim);
+}
+
+TEST_F(EngineTrouble, a_stream_that_was_cut_is_tried_again_and_its_tail_is_dropped) {
+    make();
+    greet();
+    give({job(1)});
+    stream_head(transport.order[0]);
+    say(transport.order[0], "half");
+    transport.end(transport.order[0], TransferEnd::broken, "connection reset");
+    step();
+    const Json& outcome = expect(CallKind::settle)["outcomes"][0];
+    EXPECT_EQ(outcome["result"], "retry");
+    EXPECT_EQ(outcome["counts_as_failure"], true);
+    EXPECT_EQ(outcome["error"]["type"], "connection_broken");
+    EXPECT_TRUE(outcome["deltas"].empty());
+    EXPECT_TRUE(outcome["response"].is_null());
+}
+
+TEST_F(EngineTrouble, a_connection_lost_behind_a_whole_answer_does_not_spoil_it) {
+    make();
+    greet();
+    give({job(1)});
+    stream_head(transport.order[0]);
+    say(transport.order[0], "whole");
+    transport.body(transport.order[0], "data: {\"choices\":[{\"index\":0,\"delta\":{},\"finish_reason\":\"stop\"}]}\n\ndata: [DONE]\n\n");
+    transport.end(transport.order[0], TransferEnd::broken, "connection reset");
+    step();
+    EXPECT_EQ(expect(CallKind::settle)["outcomes"][0]["result"], "succeeded");
+}
+
+}  // namespace
+}  // namespace mrprompt
