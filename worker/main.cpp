@@ -23,8 +23,8 @@ namespace {
 constexpr int kKeptConnections = 1'024;
 
 void say(std::string_view line) {
-    std::fprintf(stderr, "mrprompt-fetcher[%d]: %.*s\n", static_cast<int>(getpid()), static_cast<int>(line.size()),
-                 line.data());
+    std::fprintf(stderr, "mrprompt-fetcher[%d]: %.*s\n", static_cast<int>(getpid()),
+                 static_cast<int>(line.size()), line.data());
 }
 
 FetcherOptions fetcher_options(const Options& options) {
@@ -57,8 +57,12 @@ void take_signals(int fd, Fetcher& fetcher, LoneFetchers& lone) {
     }
 }
 
-std::int64_t deadline_of(const PipeStore&) { return INT64_MAX; }
-std::int64_t deadline_of(const PqStore& store) { return store.deadline(); }
+std::int64_t deadline_of(const PipeStore&) {
+    return INT64_MAX;
+}
+std::int64_t deadline_of(const PqStore& store) {
+    return store.deadline();
+}
 
 template <class AnyStore>
 int serve(AnyStore& store, const Options& options, SystemClock& clock, int signal_fd, LoneFetchers& lone) {
@@ -79,7 +83,8 @@ int serve(AnyStore& store, const Options& options, SystemClock& clock, int signa
 int run(int argc, char** argv) {
     const Result<Options> parsed = parse_options(argc, argv);
     if (!parsed) {
-        std::fprintf(stderr, "mrprompt-fetcher: %s\nTry 'mrprompt-fetcher --help'.\n", parsed.error().message.c_str());
+        std::fprintf(stderr, "mrprompt-fetcher: %s\nTry 'mrprompt-fetcher --help'.\n",
+                     parsed.error().message.c_str());
         return 2;
     }
     const Options& options = *parsed;
@@ -108,4 +113,6 @@ int run(int argc, char** argv) {
 }  // namespace
 }  // namespace mrprompt
 
-int main(int argc, char** argv) { return mrprompt::run(argc, argv); }
+int main(int argc, char** argv) {
+    return mrprompt::run(argc, argv);
+}

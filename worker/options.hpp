@@ -36,7 +36,8 @@ inline constexpr char kHelp[] =
     "  --pipe FD               talk to a supervisor over this inherited socket\n"
     "  --version, --help\n"
     "\n"
-    "SIGTERM or SIGINT: claims no more, lets what is in flight end for up to 30 seconds, then leaves; a second\n"
+    "SIGTERM or SIGINT: claims no more, lets what is in flight end for up to 30 seconds, then leaves; a "
+    "second\n"
     "one leaves at once. Exit codes: 0 done, 1 cannot start, 2 wrong usage, 3 refused by the database.\n";
 
 // A whole number from `low` up, or nothing.
@@ -49,11 +50,14 @@ inline std::optional<int> whole_number(std::string_view text, int low) {
 
 // Error type: "usage".
 inline Result<Options> parse_options(int argc, char** argv) {
-    static const option kLong[] = {
-        {"pipe", required_argument, nullptr, 'p'},      {"dsn", required_argument, nullptr, 'd'},
-        {"master-key-file", required_argument, nullptr, 'k'}, {"in-flight", required_argument, nullptr, 'n'},
-        {"alone", no_argument, nullptr, 'a'},           {"version", no_argument, nullptr, 'V'},
-        {"help", no_argument, nullptr, 'h'},            {nullptr, 0, nullptr, 0}};
+    static const option kLong[] = {{"pipe", required_argument, nullptr, 'p'},
+                                   {"dsn", required_argument, nullptr, 'd'},
+                                   {"master-key-file", required_argument, nullptr, 'k'},
+                                   {"in-flight", required_argument, nullptr, 'n'},
+                                   {"alone", no_argument, nullptr, 'a'},
+                                   {"version", no_argument, nullptr, 'V'},
+                                   {"help", no_argument, nullptr, 'h'},
+                                   {nullptr, 0, nullptr, 0}};
     Options options;
     bool has_dsn = false;
     optind = 0;  // glibc: begin anew
@@ -61,23 +65,37 @@ inline Result<Options> parse_options(int argc, char** argv) {
     for (int letter; (letter = getopt_long(argc, argv, "+:", kLong, nullptr)) != -1;) {
         switch (letter) {
             case 'p':
-                if (const auto fd = whole_number(optarg, 0)) options.pipe_fd = *fd;
-                else return Error{"usage", "--pipe wants the number of a descriptor"};
+                if (const auto fd = whole_number(optarg, 0))
+                    options.pipe_fd = *fd;
+                else
+                    return Error{"usage", "--pipe wants the number of a descriptor"};
                 break;
             case 'd':
                 options.dsn = optarg;
                 has_dsn = true;
                 break;
-            case 'k': options.master_key_file = optarg; break;
-            case 'n':
-                if (const auto count = whole_number(optarg, 1)) options.in_flight = *count;
-                else return Error{"usage", "--in-flight wants a number from 1 up"};
+            case 'k':
+                options.master_key_file = optarg;
                 break;
-            case 'a': options.alone = true; break;
-            case 'V': options.version = true; break;
-            case 'h': options.help = true; break;
-            case ':': return Error{"usage", std::string(argv[optind - 1]) + " wants a value"};
-            default: return Error{"usage", "unknown option " + std::string(argv[optind - 1])};
+            case 'n':
+                if (const auto count = whole_number(optarg, 1))
+                    options.in_flight = *count;
+                else
+                    return Error{"usage", "--in-flight wants a number from 1 up"};
+                break;
+            case 'a':
+                options.alone = true;
+                break;
+            case 'V':
+                options.version = true;
+                break;
+            case 'h':
+                options.help = true;
+                break;
+            case ':':
+                return Error{"usage", std::string(argv[optind - 1]) + " wants a value"};
+            default:
+                return Error{"usage", "unknown option " + std::string(argv[optind - 1])};
         }
     }
     if (options.help || options.version) return options;

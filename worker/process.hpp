@@ -22,7 +22,8 @@ extern char** environ;
 namespace mrprompt {
 
 inline constexpr rlim_t kDataLimit = rlim_t{4} << 30;
-inline constexpr std::size_t kThreadStack = 256 << 10;  // curl resolves names in threads, many at a cold start
+inline constexpr std::size_t kThreadStack = 256
+                                            << 10;  // curl resolves names in threads, many at a cold start
 
 // As a supervisor's child: dies with it, and is the first to go when memory runs out.
 inline void become_child() {
@@ -36,7 +37,8 @@ inline void become_child() {
     }
 }
 
-// Keys are in this memory: no core dumps, no debugger of the same user. Best effort, as limits may be set lower.
+// Keys are in this memory: no core dumps, no debugger of the same user. Best effort, as limits may be set
+// lower.
 inline void limit_process() {
     prctl(PR_SET_DUMPABLE, 0);
     const rlimit no_core{0, 0};
@@ -100,7 +102,8 @@ public:
         posix_spawn_file_actions_init(&files);
         posix_spawn_file_actions_addclosefrom_np(&files, STDERR_FILENO + 1);
         pid_t pid = 0;
-        if (posix_spawn(&pid, "/proc/self/exe", &files, &attributes, arguments.data(), environ) == 0) ++running_;
+        if (posix_spawn(&pid, "/proc/self/exe", &files, &attributes, arguments.data(), environ) == 0)
+            ++running_;
         posix_spawn_file_actions_destroy(&files);
         posix_spawnattr_destroy(&attributes);
     }

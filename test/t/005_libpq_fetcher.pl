@@ -8,7 +8,7 @@ use PostgreSQL::Test::Utils;
 use Test::More;
 
 my $provider = start_provider();
-my $node = new_cluster('libpq', preload => 0, conf => "mrprompt.heartbeat_interval = 300\nmrprompt.lease_timeout = 2000\n");
+my $node = new_cluster('libpq', preload => 0, conf => "mrprompt.heartbeat_interval = 300\nmrprompt.lease_timeout = 2000\nmrprompt.max_failures = 3\n");
 my $base = $provider->url;
 $node->safe_psql('postgres', qq(
     select mrprompt.add_user(login_role => current_user);
@@ -62,6 +62,16 @@ $node->safe_psql('postgres', q(select count(mrprompt.chat_text('fake?words=30&pa
 ok(wait_until(sub { $node->safe_psql('postgres', 'select count(*) from mrprompt.deltas') > 100 }, 20), 'streams run');
 $id = $node->safe_psql('postgres', q(select id from mrprompt.requests where stream order by id limit 1));
 like($node->safe_psql('postgres', "select string_agg(content, '') from mrprompt.stream('$id', 0, '1 s')"), qr/^w1 w2/, 'a reader follows without preload');
+# Connections cut in the middle of calls: replies are lost, nothing is done twice and nothing is left behind.
+$node->safe_psql('postgres', q(select count(mrprompt.chat_text('fake?delay=20', 'm', 'fake', metadata => '{"round": "cut"}')) from generate_series(1, 1500)));
+for (1 .. 15)
+{
+    $node->safe_psql('postgres', q(select pg_terminate_backend(pid) from pg_stat_activity where usename = 'fetcher_login'));
+    select undef, undef, undef, 0.05;
+}
+ok(wait_until(\&ended, 60), 'fetchers whose connections are cut come back');
+is($node->safe_psql('postgres', q(select count(*), count(*) filter (where status = 'succeeded') from mrprompt.requests where metadata ->> 'round' = 'cut')), '1500|1500', 'every request has ended well');
+is($node->safe_psql('postgres', q(select count(*) from (select request_id from mrprompt.usage where outcome = 'succeeded' group by 1 having count(*) > 1) twice)), '0', 'none twice');
 # kill -9: its lease ends, and the other takes over.
 kill 'KILL', $first->{run}->{KIDS}[0]{PID};
 $first->{run}->finish;
@@ -95,7 +105,7 @@ $keyring = $other;
 my $third = start_fetcher();
 wait_until(sub { alive() == 1 || !$third->{run}->pumpable }, 20);
 $id = $node->safe_psql('postgres', q(select mrprompt.chat_text('sealed', 'm', 'fake')));
-ok(wait_until(\&ended, 20), 'with another keyring the request ends') or diag $third->{err}, $node->safe_psql('postgres', 'select * from mrprompt_internal.queue');
+ok(wait_until(\&ended, 60), 'with another keyring the request ends') or diag $third->{err}, $node->safe_psql('postgres', 'select * from mrprompt_internal.queue');
 like($node->safe_psql('postgres', "select error_type || ': ' || error_message from mrprompt.requests where id = '$id'"), qr/key/, 'and says that the key did not open');
 kill 'TERM', $third->{run}->{KIDS}[0]{PID};
 $third->{run}->finish;

@@ -8,7 +8,8 @@ using EngineFetcher = test::EngineTest;
 using test::kFetcherId;
 using test::uuid;
 
-const Json kEmpty = {{"providers", Json::array()}, {"jobs", Json::array()}, {"cancel", Json::array()}, {"next_ms", nullptr}};
+const Json kEmpty = {
+    {"providers", Json::array()}, {"jobs", Json::array()}, {"cancel", Json::array()}, {"next_ms", nullptr}};
 
 TEST_F(EngineFetcher, hello_says_who_it_is) {
     FetcherOptions options;
@@ -18,7 +19,10 @@ TEST_F(EngineFetcher, hello_says_who_it_is) {
     make(options);
     step();
     const Json& hello = expect(CallKind::hello);
-    EXPECT_EQ(hello, Json::parse(R"({"contract":1,"program":"mrprompt-fetcher 9","kind":"child","host":"box","pid":77,"alone":false})"));
+    EXPECT_EQ(
+        hello,
+        Json::parse(
+            R"({"contract":1,"program":"mrprompt-fetcher 9","kind":"child","host":"box","pid":77,"alone":false})"));
 }
 
 TEST_F(EngineFetcher, claim_asks_for_the_room_and_bytes_of_the_settings) {
@@ -127,7 +131,9 @@ TEST_F(EngineFetcher, a_request_that_does_not_stream_has_no_deltas) {
     give({job(1, false)});
     const std::uint64_t id = transport.order[0];
     transport.head(id, 200, {{"content-type", "application/json"}});
-    transport.body(id, R"({"id":"c","model":"m","choices":[{"index":0,"message":{"role":"assistant","content":"whole"},"finish_reason":"stop"}]})");
+    transport.body(
+        id,
+        R"({"id":"c","model":"m","choices":[{"index":0,"message":{"role":"assistant","content":"whole"},"finish_reason":"stop"}]})");
     step();
     pass(60);
     expect_quiet();

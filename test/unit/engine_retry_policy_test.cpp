@@ -50,7 +50,8 @@ TEST(EngineRetryPolicy, an_empty_account_is_never_tried_again) {
 }
 
 TEST(EngineRetryPolicy, refusals_and_redirects_are_never_tried_again) {
-    for (int status : {301, 302, 400, 401, 403, 404, 413, 422}) EXPECT_FALSE(of_status(status).retry) << status;
+    for (int status : {301, 302, 400, 401, 403, 404, 413, 422})
+        EXPECT_FALSE(of_status(status).retry) << status;
 }
 
 TEST(EngineRetryPolicy, network_ends_follow_the_table) {
@@ -79,7 +80,8 @@ TEST(EngineRetryPolicy, errors_inside_a_stream_go_by_their_word) {
         EXPECT_TRUE(in_stream(type).retry) << type;
     }
     EXPECT_FALSE(in_stream("rate_limit_error").counts_as_failure);
-    for (const char* type : {"invalid_request_error", "authentication_error", "insufficient_quota", "bad_response"}) {
+    for (const char* type :
+         {"invalid_request_error", "authentication_error", "insufficient_quota", "bad_response"}) {
         EXPECT_FALSE(in_stream(type).retry) << type;
     }
     EXPECT_TRUE(in_stream("http_error", "502").retry);
@@ -121,7 +123,8 @@ TEST(EngineRetryPolicy, retry_after_is_read_in_every_form) {
     EXPECT_EQ(retry_after({{"retry-after", "Sun, 06 Nov 1994 08:49:27 GMT"}}, kWall), 0);
     EXPECT_EQ(retry_after({{"retry-after", "86400"}}, kWall), 3'600'000);
     EXPECT_EQ(retry_after({{"retry-after", "-5"}}, kWall), 0);
-    for (const char* nonsense : {"", "soon", "nan", "inf", "1e999", "12 parsecs", "Sun, 06 Nov 1994 08:49:47 CET"}) {
+    for (const char* nonsense :
+         {"", "soon", "nan", "inf", "1e999", "12 parsecs", "Sun, 06 Nov 1994 08:49:47 CET"}) {
         EXPECT_EQ(retry_after({{"retry-after", nonsense}}, kWall), std::nullopt) << nonsense;
     }
     EXPECT_EQ(retry_after({{"date", "x"}}, kWall), std::nullopt);

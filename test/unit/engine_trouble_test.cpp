@@ -7,7 +7,8 @@ namespace {
 using EngineTrouble = test::EngineTest;
 using test::uuid;
 
-const Json kEmpty = {{"providers", Json::array()}, {"jobs", Json::array()}, {"cancel", Json::array()}, {"next_ms", nullptr}};
+const Json kEmpty = {
+    {"providers", Json::array()}, {"jobs", Json::array()}, {"cancel", Json::array()}, {"next_ms", nullptr}};
 const Json kSettled = {{"busy", Json::array()}, {"stale", Json::array()}, {"rejected", Json::array()}};
 
 TEST_F(EngineTrouble, after_a_lost_claim_a_heartbeat_comes_before_the_next_claim) {
@@ -186,7 +187,8 @@ TEST_F(EngineTrouble, a_rejected_outcome_is_dropped_with_a_line_for_the_operator
     step();
     expect(CallKind::settle);
     answer({{"busy", Json::array()},
-            {"rejected", Json::array({{{"request", uuid(1)}, {"sqlstate", "22003"}, {"message", "out of range"}}})}});
+            {"rejected",
+             Json::array({{{"request", uuid(1)}, {"sqlstate", "22003"}, {"message", "out of range"}}})}});
     expect_quiet();
     ASSERT_EQ(log.size(), 1u);
     EXPECT_NE(log[0].find("out of range"), std::string::npos);
@@ -394,8 +396,9 @@ TEST_F(EngineTrouble, a_providers_error_is_reported_without_the_key) {
     make();
     greet();
     give({job(1)});
-    error_answer(transport.order[0], 401,
-                 R"({"message":"Incorrect API key provided: sk-test-engine.","type":"invalid_request_error","code":"invalid_api_key"})");
+    error_answer(
+        transport.order[0], 401,
+        R"({"message":"Incorrect API key provided: sk-test-engine.","type":"invalid_request_error","code":"invalid_api_key"})");
     step();
     const Json& outcome = expect(CallKind::settle)["outcomes"][0];
     EXPECT_EQ(outcome["result"], "failed");
@@ -411,7 +414,8 @@ TEST_F(EngineTrouble, retry_after_is_honoured_and_the_queue_is_asked_again_in_ti
     give({job(1)});
     pass(250);
     answer(kEmpty);
-    error_answer(transport.order[0], 429, R"({"message":"slow down","type":"rate_limit_error"})", {{"retry-after", "3"}});
+    error_answer(transport.order[0], 429, R"({"message":"slow down","type":"rate_limit_error"})",
+                 {{"retry-after", "3"}});
     step();
     const Json& outcome = expect(CallKind::settle)["outcomes"][0];
     EXPECT_EQ(outcome["result"], "retry");
@@ -446,7 +450,9 @@ TEST_F(EngineTrouble, a_connection_lost_behind_a_whole_answer_does_not_spoil_it)
     give({job(1)});
     stream_head(transport.order[0]);
     say(transport.order[0], "whole");
-    transport.body(transport.order[0], "data: {\"choices\":[{\"index\":0,\"delta\":{},\"finish_reason\":\"stop\"}]}\n\ndata: [DONE]\n\n");
+    transport.body(
+        transport.order[0],
+        "data: {\"choices\":[{\"index\":0,\"delta\":{},\"finish_reason\":\"stop\"}]}\n\ndata: [DONE]\n\n");
     transport.end(transport.order[0], TransferEnd::broken, "connection reset");
     step();
     EXPECT_EQ(expect(CallKind::settle)["outcomes"][0]["result"], "succeeded");

@@ -1,5 +1,5 @@
-// In-memory twins of the engine's ports: a store that is told what to answer, a transport played by hand, a clock
-// that stands still until it is moved.
+// In-memory twins of the engine's ports: a store that is told what to answer, a transport played by hand, a
+// clock that stands still until it is moved.
 #pragma once
 #include <gtest/gtest.h>
 
@@ -129,9 +129,7 @@ protected:
         EXPECT_EQ(static_cast<int>(store.calls.back().first), static_cast<int>(kind));
         return store.calls.back().second;
     }
-    void expect_quiet() {
-        EXPECT_FALSE(store.busy) << "a call is under way: " << store.bodies.back();
-    }
+    void expect_quiet() { EXPECT_FALSE(store.busy) << "a call is under way: " << store.bodies.back(); }
     void answer(const Json& body, std::vector<OpenedKey> keys = {}) {
         store.answer(body, std::move(keys));
         step();
@@ -144,13 +142,19 @@ protected:
     void greet(Json settings = Json::object()) {
         step();
         expect(CallKind::hello);
-        answer({{"fetcher", kFetcherId}, {"contract", 1}, {"channel", "c"}, {"settings", std::move(settings)}});
+        answer(
+            {{"fetcher", kFetcherId}, {"contract", 1}, {"channel", "c"}, {"settings", std::move(settings)}});
         expect(CallKind::claim);
     }
     static Json job(int n, bool stream = true, int attempt = 1) {
-        return {{"request", uuid(n)}, {"attempt", attempt}, {"failures", 0},  {"provider", 0}, {"key", 0},
-                {"model", "m"},       {"stream", stream},   {"payload", {{"messages", Json::array({{{"role", "user"},
-                                                                                       {"content", "hi"}}})}}}};
+        return {{"request", uuid(n)},
+                {"attempt", attempt},
+                {"failures", 0},
+                {"provider", 0},
+                {"key", 0},
+                {"model", "m"},
+                {"stream", stream},
+                {"payload", {{"messages", Json::array({{{"role", "user"}, {"content", "hi"}}})}}}};
     }
     static Json claimed(std::vector<Json> jobs) {
         return {{"providers", Json::array({{{"name", "p"},
@@ -183,14 +187,16 @@ protected:
         transport.head(id, 200, {{"content-type", "text/event-stream"}, {"x-request-id", "req-7"}});
     }
     void say(std::uint64_t id, const std::string& text) {
-        const Json chunk = {{"id", "c1"}, {"model", "m-1"},
+        const Json chunk = {{"id", "c1"},
+                            {"model", "m-1"},
                             {"choices", Json::array({{{"index", 0}, {"delta", {{"content", text}}}}})}};
         transport.body(id, "data: " + chunk.dump() + "\n\n");
     }
     void finish_stream(std::uint64_t id) {
-        transport.body(id, "data: {\"choices\":[{\"index\":0,\"delta\":{},\"finish_reason\":\"stop\"}]}\n\n"
-                           "data: {\"choices\":[],\"usage\":{\"prompt_tokens\":9,\"completion_tokens\":2}}\n\n"
-                           "data: [DONE]\n\n");
+        transport.body(id,
+                       "data: {\"choices\":[{\"index\":0,\"delta\":{},\"finish_reason\":\"stop\"}]}\n\n"
+                       "data: {\"choices\":[],\"usage\":{\"prompt_tokens\":9,\"completion_tokens\":2}}\n\n"
+                       "data: [DONE]\n\n");
         transport.end(id);
     }
     void whole_answer(std::uint64_t id) {
@@ -205,8 +211,8 @@ protected:
         transport.end(id);
     }
     std::size_t count(CallKind kind) const {
-        return static_cast<std::size_t>(
-            std::count_if(store.calls.begin(), store.calls.end(), [&](const auto& call) { return call.first == kind; }));
+        return static_cast<std::size_t>(std::count_if(store.calls.begin(), store.calls.end(),
+                                                      [&](const auto& call) { return call.first == kind; }));
     }
 
     FakeStore store;

@@ -257,6 +257,41 @@ TEST_F(NetCurlTransport, a_thousand_requests_run_at_once_in_the_time_of_one) {
     EXPECT_EQ(server.connections, kCount);
 }
 
+TEST_F(NetCurlTransport,
+       a_server_that_accepts_nothing_times_out_while_connecting_and_so_do_those_that_queue_behind) {
+    const int full = socket(AF_INET, SOCK_STREAM, 0);
+    sockaddr_in address{};
+    address.sin_family = AF_INET;
+    address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+    socklen_t length = sizeof address;
+    ASSERT_EQ(bind(full, reinterpret_cast<sockaddr*>(&address), length), 0);
+    ASSERT_EQ(listen(full, 0), 0);
+    getsockname(full, reinterpret_cast<sockaddr*>(&address), &length);
+    const std::string url = "http://127.0.0.1:" + std::to_string(ntohs(address.sin_port)) + "/";
+    constexpr int kCount = 100;
+    for (int i = 0; i < kCount; ++i) {
+        HttpRequest one = request(url);
+        one.connect_timeout_ms = 80;
+        one.first_byte_timeout_ms = 80;
+        transport.start(++last_id, std::move(one), 1 << 20);
+    }
+    run_until(kCount);
+    close(full);
+    int connecting = 0;
+    for (const auto& [id, exchange] : exchanges) connecting += exchange.end == TransferEnd::timeout_connect;
+    EXPECT_GE(connecting, kCount - 4);  // a backlog of 0 takes one or two
+}
+
+TEST_F(NetCurlTransport, transfers_that_wait_for_their_turn_can_be_cancelled) {
+    for (int i = 0; i < 200; ++i) transport.start(++last_id, request(server.url("/ok")), 1 << 20);
+    for (std::uint64_t id = 1; id <= 200; ++id) {
+        if (id % 2 == 0) transport.cancel(id);
+    }
+    run_until(100);
+    EXPECT_EQ(exchanges.size(), 100u);
+    EXPECT_LE(server.requests, 200);
+}
+
 TEST_F(NetCurlTransport, the_descriptor_stays_quiet_when_nothing_happens) {
     fetch(request(server.url("/ok")));
     pollfd fd{transport.fd(), POLLIN, 0};

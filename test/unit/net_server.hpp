@@ -40,7 +40,9 @@ public:
         close(listener_);
         close(stop_);
     }
-    std::string url(const std::string& path) const { return "http://127.0.0.1:" + std::to_string(port_) + path; }
+    std::string url(const std::string& path) const {
+        return "http://127.0.0.1:" + std::to_string(port_) + path;
+    }
     int port() const { return port_; }
 
     std::atomic<int> connections{0};
@@ -76,7 +78,8 @@ private:
         const std::string head = "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\nX-Request-ID: r-7\r\n\r\n";
         if (path == "/chunked") {
             peer.out.push_back({now, head});
-            for (int i = 0; i < 3; ++i) peer.out.push_back({later(10 * i), chunk("piece" + std::to_string(i) + ";")});
+            for (int i = 0; i < 3; ++i)
+                peer.out.push_back({later(10 * i), chunk("piece" + std::to_string(i) + ";")});
             peer.out.push_back({later(30), "0\r\n\r\n"});
         } else if (path == "/later") {
             peer.out.push_back({later(300), whole("late")});
@@ -102,7 +105,8 @@ private:
         } else if (path == "/redirect") {
             peer.out.push_back({now, "HTTP/1.1 302 Found\r\nLocation: /ok\r\nContent-Length: 0\r\n\r\n"});
         } else if (path == "/throttled") {
-            peer.out.push_back({now, "HTTP/1.1 429 Too Many\r\nRetry-After: 3\r\nContent-Length: 2\r\n\r\n{}"});
+            peer.out.push_back(
+                {now, "HTTP/1.1 429 Too Many\r\nRetry-After: 3\r\nContent-Length: 2\r\n\r\n{}"});
         } else {
             peer.out.push_back({now, whole("{\"ok\":true}")});
         }
@@ -141,7 +145,8 @@ private:
         }
         while (!peer.out.empty() && peer.out.front().at <= std::chrono::steady_clock::now()) {
             Piece& piece = peer.out.front();
-            const ssize_t sent = send(fd, piece.bytes.data(), piece.bytes.size(), MSG_NOSIGNAL | MSG_DONTWAIT);
+            const ssize_t sent =
+                send(fd, piece.bytes.data(), piece.bytes.size(), MSG_NOSIGNAL | MSG_DONTWAIT);
             if (sent < 0) return errno == EAGAIN;
             piece.bytes.erase(0, static_cast<std::size_t>(sent));
             if (!piece.bytes.empty()) return true;

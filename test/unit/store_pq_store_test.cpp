@@ -61,8 +61,9 @@ TEST_F(StoreKeyFile, the_keys_beside_a_claim_open_with_their_own_binding_only) {
     ASSERT_TRUE(sealed);
     KeyOpener opener(path);
     ASSERT_FALSE(opener.read());
-    const auto keys = open_keys(opener, Json::array({binding.key_id, binding.key_id}), Json::array({nullptr, nullptr}),
-                                Json::array({"openai", "groq"}), Json::array({*sealed, *sealed}), 0);
+    const auto keys =
+        open_keys(opener, Json::array({binding.key_id, binding.key_id}), Json::array({nullptr, nullptr}),
+                  Json::array({"openai", "groq"}), Json::array({*sealed, *sealed}), 0);
     ASSERT_EQ(keys.size(), 2u);
     EXPECT_TRUE(keys[0].opened) << keys[0].reason;
     EXPECT_EQ(keys[0].key.view(), "sk-test-opener");

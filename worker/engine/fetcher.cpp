@@ -18,9 +18,12 @@ constexpr int kSmallClaim = 8;  // after a full claim, wait until an eighth of t
 // Each kind goes to the end of its queue once it was served: under load none starves the others.
 constexpr std::array<CallKind, 3> next_in_turn(CallKind last) {
     switch (last) {
-        case CallKind::settle: return {CallKind::append, CallKind::claim, CallKind::settle};
-        case CallKind::append: return {CallKind::claim, CallKind::settle, CallKind::append};
-        default: return {CallKind::settle, CallKind::append, CallKind::claim};
+        case CallKind::settle:
+            return {CallKind::append, CallKind::claim, CallKind::settle};
+        case CallKind::append:
+            return {CallKind::claim, CallKind::settle, CallKind::append};
+        default:
+            return {CallKind::settle, CallKind::append, CallKind::claim};
     }
 }
 
@@ -110,10 +113,14 @@ std::int64_t Fetcher::due(CallKind kind) const {
     if (kind == CallKind::hello) return id_.empty() ? hold_until_ : kNever;
     if (id_.empty()) return kNever;
     switch (kind) {
-        case CallKind::heartbeat: return leaving_ ? hold_until_ : heartbeat_at_;
-        case CallKind::claim: return claim_due();
-        case CallKind::tend: return options_.tends && !draining_ ? std::max(hold_until_, tend_at_) : kNever;
-        default: break;
+        case CallKind::heartbeat:
+            return leaving_ ? hold_until_ : heartbeat_at_;
+        case CallKind::claim:
+            return claim_due();
+        case CallKind::tend:
+            return options_.tends && !draining_ ? std::max(hold_until_, tend_at_) : kNever;
+        default:
+            break;
     }
     if (!parked_.empty()) return parked_.front().kind == kind ? hold_until_ : kNever;
     const std::int64_t wanted =
@@ -150,8 +157,8 @@ bool Fetcher::send(CallKind kind, std::int64_t now) {
             last_heartbeat_ = now;
             heartbeat_at_ = kNever;
             send_plain(kind,
-                       ",\"in_flight\":" + flights_.in_flight_json() + ",\"progress\":" + flights_.progress_json() +
-                           ",\"leaving\":" + (leaving_ ? "true" : "false"),
+                       ",\"in_flight\":" + flights_.in_flight_json() + ",\"progress\":" +
+                           flights_.progress_json() + ",\"leaving\":" + (leaving_ ? "true" : "false"),
                        leaving_);
             return true;
         case CallKind::claim:
@@ -194,7 +201,8 @@ void Fetcher::send_items(Call call) {
     for (const Item& item : call.items) bytes += item.json.size() + 1;
     std::string body;
     body.reserve(bytes);
-    body += "{\"fetcher\":\"" + id_ + (call.kind == CallKind::settle ? "\",\"outcomes\":[" : "\",\"deltas\":[");
+    body +=
+        "{\"fetcher\":\"" + id_ + (call.kind == CallKind::settle ? "\",\"outcomes\":[" : "\",\"deltas\":[");
     for (const Item& item : call.items) {
         if (&item != &call.items.front()) body += ',';
         body += item.json;

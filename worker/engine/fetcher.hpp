@@ -21,12 +21,13 @@ struct FetcherOptions {
     std::string program = "mrprompt-fetcher";
     std::string host;
     int pid = 0;
-    bool alone = false;           // serve one isolated request, then leave
-    bool tends = false;           // call tend (a child's supervisor does that itself)
-    int in_flight_cap = 0;        // at most so many in flight, whatever the settings say; 0: as they say
-    int drain_grace_ms = 30'000;  // how long drain() lets transfers go on
+    bool alone = false;             // serve one isolated request, then leave
+    bool tends = false;             // call tend (a child's supervisor does that itself)
+    int in_flight_cap = 0;          // at most so many in flight, whatever the settings say; 0: as they say
+    int drain_grace_ms = 30'000;    // how long drain() lets transfers go on
     int alone_patience_ms = 5'000;  // how long an alone fetcher waits for its request
-    std::function<void(std::string_view)> log = [](std::string_view) {};  // one line for the operator, no secrets
+    std::function<void(std::string_view)> log = [](std::string_view) {
+    };  // one line for the operator, no secrets
 };
 
 // Owns the requests in flight. The host calls step() whenever a descriptor of the store or the transport is
@@ -38,10 +39,12 @@ public:
 
     void step();
     std::int64_t deadline() const;  // on Clock::now_ms(); kNever: only a descriptor can bring news
-    void drain();                   // claim no more, let transfers end, settle, leave; a second time: leave at once
+    void drain();  // claim no more, let transfers end, settle, leave; a second time: leave at once
     bool finished() const { return finished_; }
     int exit_code() const { return exit_code_; }
-    int alone_waiting() const { return alone_waiting_; }  // isolated requests that wait for a fetcher of their own
+    int alone_waiting() const {
+        return alone_waiting_;
+    }  // isolated requests that wait for a fetcher of their own
 
 private:
     struct Call {
@@ -79,16 +82,16 @@ private:
     FetcherSettings settings_;
     Flights flights_;
 
-    std::string id_;                 // empty: hello comes first
+    std::string id_;  // empty: hello comes first
     std::optional<Call> under_way_;
-    std::deque<Call> parked_;        // appends and settles to be sent again, before any new ones
+    std::deque<Call> parked_;  // appends and settles to be sent again, before any new ones
     CallKind last_kind_ = CallKind::hello;
-    std::int64_t hold_until_ = 0;    // the database asked for patience: nothing but heartbeats before
-    int troubles_ = 0;               // calls in a row that the database could not take
+    std::int64_t hold_until_ = 0;  // the database asked for patience: nothing but heartbeats before
+    int troubles_ = 0;             // calls in a row that the database could not take
 
-    bool woken_ = false;             // there may be work
-    bool more_ = false;              // the last claim left some behind
-    bool relist_ = false;            // a claim's reply was lost: heartbeat before claiming again
+    bool woken_ = false;   // there may be work
+    bool more_ = false;    // the last claim left some behind
+    bool relist_ = false;  // a claim's reply was lost: heartbeat before claiming again
     int asked_room_ = 0;
     std::int64_t claim_at_ = kNever;
     std::int64_t poll_at_ = 0;
@@ -97,7 +100,7 @@ private:
     std::int64_t tend_at_ = 0;
 
     bool draining_ = false;
-    bool leaving_ = false;           // the good-bye heartbeat is due
+    bool leaving_ = false;  // the good-bye heartbeat is due
     std::int64_t drain_until_ = kNever;
     std::int64_t alone_until_ = kNever;
     bool took_alone_ = false;

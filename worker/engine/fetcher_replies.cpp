@@ -15,7 +15,9 @@ constexpr std::int64_t kClaimAgainMs = 250;  // a claim that found something say
 constexpr int kMaxClaimRows = 10'000;        // the database hands out no more at once
 
 // Whether the call took effect is not known.
-bool lost_sight(const std::string& sqlstate) { return sqlstate.starts_with("08") || sqlstate.starts_with("57P0"); }
+bool lost_sight(const std::string& sqlstate) {
+    return sqlstate.starts_with("08") || sqlstate.starts_with("57P0");
+}
 
 // It took no effect, and may well work a moment later: conflicts, locks, time-outs, resources, read-only.
 bool passes(const std::string& sqlstate) {
@@ -31,12 +33,18 @@ std::unordered_set<std::string> id_set(const Json& list) {
 
 const char* name_of(CallKind kind) {
     switch (kind) {
-        case CallKind::hello: return "hello";
-        case CallKind::claim: return "claim";
-        case CallKind::append: return "append";
-        case CallKind::settle: return "settle";
-        case CallKind::heartbeat: return "heartbeat";
-        case CallKind::tend: return "tend";
+        case CallKind::hello:
+            return "hello";
+        case CallKind::claim:
+            return "claim";
+        case CallKind::append:
+            return "append";
+        case CallKind::settle:
+            return "settle";
+        case CallKind::heartbeat:
+            return "heartbeat";
+        case CallKind::tend:
+            return "tend";
     }
     return "?";
 }
@@ -54,21 +62,29 @@ void Fetcher::on_reply(Reply reply) {
     auto answer = parse_json(reply.body);
     if (!answer) {
         // What it did is unknown; sent again, it changes nothing that it has done.
-        options_.log(std::string("the answer to ") + name_of(call.kind) + " is no JSON: " + answer.error().message);
+        options_.log(std::string("the answer to ") + name_of(call.kind) +
+                     " is no JSON: " + answer.error().message);
         reply.sqlstate = "08P01";
         reply.body = answer.error().message;
         return on_failure(reply, std::move(call));
     }
     switch (call.kind) {
-        case CallKind::hello: return on_hello(*answer);
-        case CallKind::append: return on_append(*answer, call);
-        case CallKind::settle: return on_settle(*answer, std::move(call));
-        case CallKind::heartbeat: return on_heartbeat(*answer, call.leaving);
-        default: return;
+        case CallKind::hello:
+            return on_hello(*answer);
+        case CallKind::append:
+            return on_append(*answer, call);
+        case CallKind::settle:
+            return on_settle(*answer, std::move(call));
+        case CallKind::heartbeat:
+            return on_heartbeat(*answer, call.leaving);
+        default:
+            return;
     }
 }
 
-void Fetcher::take_settings(const Json& row) { settings_ = parse_settings(row, settings_); }
+void Fetcher::take_settings(const Json& row) {
+    settings_ = parse_settings(row, settings_);
+}
 
 void Fetcher::on_hello(const Json& answer) {
     const std::int64_t now = clock_.now_ms();
@@ -108,8 +124,9 @@ void Fetcher::on_claim(Reply& reply) {
         if (reply.keys[i].opened) keys[i] = std::make_shared<const Secret>(std::move(reply.keys[i].key));
     }
     for (Job& job : claim->jobs) {
-        const Result<Provider>* provider =
-            job.provider && *job.provider < claim->providers.size() ? &claim->providers[*job.provider] : nullptr;
+        const Result<Provider>* provider = job.provider && *job.provider < claim->providers.size()
+                                               ? &claim->providers[*job.provider]
+                                               : nullptr;
         std::shared_ptr<const Secret> key;
         std::string problem;
         if (job.key && *job.key < keys.size()) {
@@ -130,7 +147,8 @@ void Fetcher::on_append(const Json& answer, const Call& call) {
     }
     for (const Rejection& bad : parse_rejections(member(answer, "rejected"))) {
         options_.log("the database refused a delta of request " + bad.request + ": " + bad.message);
-        flights_.fail(bad.request, "rejected_by_database", "a piece of the answer could not be stored: " + bad.message);
+        flights_.fail(bad.request, "rejected_by_database",
+                      "a piece of the answer could not be stored: " + bad.message);
     }
 }
 
@@ -180,7 +198,8 @@ void Fetcher::on_failure(const Reply& reply, Call call) {
     const bool has_items = !call.items.empty();
     if (has_items && !lost && !passes(reply.sqlstate)) return on_refused_items(std::move(call), reply.body);
 
-    if (troubles_ == 0) options_.log(std::string(name_of(call.kind)) + " failed, trying again: " + reply.body);
+    if (troubles_ == 0)
+        options_.log(std::string(name_of(call.kind)) + " failed, trying again: " + reply.body);
     const std::int64_t hold = std::min(kMaxHoldMs, kHoldMs << std::min(troubles_++, 10));
     hold_until_ = now + hold;
     switch (call.kind) {
@@ -191,10 +210,15 @@ void Fetcher::on_failure(const Reply& reply, Call call) {
                 heartbeat_at_ = std::min(heartbeat_at_, hold_until_);
             }
             break;
-        case CallKind::heartbeat: heartbeat_at_ = hold_until_; break;
+        case CallKind::heartbeat:
+            heartbeat_at_ = hold_until_;
+            break;
         case CallKind::append:
-        case CallKind::settle: parked_.push_front(std::move(call)); break;
-        default: break;
+        case CallKind::settle:
+            parked_.push_front(std::move(call));
+            break;
+        default:
+            break;
     }
 }
 
@@ -202,16 +226,19 @@ void Fetcher::on_failure(const Reply& reply, Call call) {
 void Fetcher::on_refused_items(Call call, const std::string& message) {
     if (call.items.size() > 1) {
         const auto middle = call.items.begin() + static_cast<std::ptrdiff_t>(call.items.size() / 2);
-        Call second{call.kind, {std::make_move_iterator(middle), std::make_move_iterator(call.items.end())}, false};
+        Call second{
+            call.kind, {std::make_move_iterator(middle), std::make_move_iterator(call.items.end())}, false};
         call.items.erase(middle, call.items.end());
         parked_.push_front(std::move(second));
         parked_.push_front(std::move(call));
         return;
     }
     const Item& item = call.items.front();
-    options_.log(std::string(name_of(call.kind)) + " of request " + item.request + " was refused: " + message);
+    options_.log(std::string(name_of(call.kind)) + " of request " + item.request +
+                 " was refused: " + message);
     if (call.kind == CallKind::append) {
-        flights_.fail(item.request, "rejected_by_database", "a piece of the answer could not be stored: " + message);
+        flights_.fail(item.request, "rejected_by_database",
+                      "a piece of the answer could not be stored: " + message);
     } else if (!flights_.settle_barely(item, message)) {
         flights_.forget(item);
     }

@@ -32,10 +32,10 @@ struct Flight {
 
     Delta unsent;  // streamed requests only
     int next_seq = 1;
-    std::string outcome;       // JSON; set in phase settling
+    std::string outcome;                   // JSON; set in phase settling
     std::optional<std::int64_t> again_ms;  // the outcome is a retry, so long after
-    bool outcome_bare = false;  // the database refused a fuller one
-    bool listed = false;        // among those with an unsent delta
+    bool outcome_bare = false;             // the database refused a fuller one
+    bool listed = false;                   // among those with an unsent delta
 };
 
 }  // namespace mrprompt

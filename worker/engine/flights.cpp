@@ -9,23 +9,7 @@
 namespace mrprompt {
 namespace {
 
-constexpr std::size_t kDeltaFlushBytes = 1 << 20;   // gathered deltas that do not wait for delta_ms
-constexpr std::size_t kCallBytes = 16 << 20;        // an append or settle call ends after the item that passes it
-constexpr std::size_t kCallItems = 2'000;
-constexpr std::size_t kProgressRows = 1'000;
-constexpr std::int64_t kProgressAfterMs = 1'000;
 constexpr std::size_t kMaxRequestIdBytes = 200;
-constexpr int kBytesPerToken = 4;
-
-const char* name_of(Phase phase) {
-    switch (phase) {
-        case Phase::connecting: return "connecting";
-        case Phase::waiting: return "waiting";
-        case Phase::streaming: return "streaming";
-        case Phase::settling: return "settling";
-    }
-    return "settling";
-}
 
 std::size_t text_bytes(const Delta& delta) {
     std::size_t bytes = delta.content.size() + delta.reasoning.size() + delta.refusal.size();
@@ -80,7 +64,8 @@ void Flights::start(Job&& job, const Result<Provider>* provider, std::shared_ptr
     flight.key = std::move(key);
     flight.started_ms = clock_.now_ms();
 
-    if (provider == nullptr) return finish(id, flight, failure("bad_provider", "the job names no provider row"));
+    if (provider == nullptr)
+        return finish(id, flight, failure("bad_provider", "the job names no provider row"));
     if (!*provider) return finish(id, flight, failure("bad_provider", provider->error().message));
     if (!key_problem.empty()) {
         // A fetcher whose keyring lags behind must not fail what others could do.
@@ -89,8 +74,9 @@ void Flights::start(Job&& job, const Result<Provider>* provider, std::shared_ptr
     const Provider& row = **provider;
     flight.protocol = find_protocol(row.protocol);
     if (flight.protocol == nullptr) {
-        return finish(id, flight, failure("unsupported_protocol",
-                                          "this fetcher does not know the protocol \"" + row.protocol + "\""));
+        return finish(id, flight,
+                      failure("unsupported_protocol",
+                              "this fetcher does not know the protocol \"" + row.protocol + "\""));
     }
     static const Secret kNoKey;
     auto request = flight.protocol->request(row, job.chat, flight.key ? *flight.key : kNoKey);
@@ -103,7 +89,8 @@ void Flights::start(Job&& job, const Result<Provider>* provider, std::shared_ptr
 
 void Flights::on_sent(std::uint64_t transfer) {
     auto place = flights_.find(transfer);
-    if (place != flights_.end() && place->second.phase == Phase::connecting) place->second.phase = Phase::waiting;
+    if (place != flights_.end() && place->second.phase == Phase::connecting)
+        place->second.phase = Phase::waiting;
 }
 
 void Flights::on_head(std::uint64_t transfer, int status, const Headers& headers) {
@@ -183,7 +170,8 @@ void Flights::on_end(std::uint64_t transfer, TransferEnd end, std::string_view m
     finish(transfer, flight, std::move(ending));
 }
 
-// --- what the database and the fetcher want -----------------------------------------------------------------
+// --- what the database and the fetcher want
+// -----------------------------------------------------------------
 
 void Flights::cancel(const std::string& request) {
     auto place = find(request);
@@ -206,7 +194,8 @@ void Flights::hand_back() {
     for (auto& [id, flight] : flights_) {
         if (flight.phase == Phase::settling) continue;
         transport_.cancel(id);
-        finish(id, flight, try_again("fetcher_stopped", "the fetcher was stopped before the answer was whole", 0, false));
+        finish(id, flight,
+               try_again("fetcher_stopped", "the fetcher was stopped before the answer was whole", 0, false));
     }
 }
 
@@ -255,110 +244,6 @@ void Flights::erase(Table::iterator place) {
     }
     by_request_.erase(place->second.request);
     flights_.erase(place);
-}
-
-// --- what leaves for the database ---------------------------------------------------------------------------
-
-std::int64_t Flights::deltas_due(int delta_ms) const {
-    if (deltas_since_ == kNever) return kNever;
-    return delta_bytes_ >= kDeltaFlushBytes ? deltas_since_ : deltas_since_ + delta_ms;
-}
-
-std::vector<Item> Flights::take_deltas() {
-    std::vector<Item> items;
-    std::size_t bytes = 0, looked = 0;
-    for (; looked < with_deltas_.size() && bytes < kCallBytes && items.size() < kCallItems; ++looked) {
-        auto place = flights_.find(with_deltas_[looked]);
-        if (place == flights_.end()) continue;
-        Flight& flight = place->second;
-        flight.listed = false;
-        if (flight.unsent.empty()) continue;  // it ended: its outcome carries the tail
-        Delta delta = std::move(flight.unsent);
-        flight.unsent = Delta();
-        items.push_back({place->first, flight.request, flight.attempt,
-                         delta_json(flight, flight.next_seq++, std::move(delta)), std::nullopt});
-        bytes += items.back().json.size();
-    }
-    with_deltas_.erase(with_deltas_.begin(), with_deltas_.begin() + static_cast<std::ptrdiff_t>(looked));
-    if (with_deltas_.empty()) {
-        deltas_since_ = kNever;
-        delta_bytes_ = 0;
-    }
-    return items;
-}
-
-std::int64_t Flights::outcomes_due() const {
-    if (!with_outcome_.empty()) return 0;
-    return later_.empty() ? kNever : later_.front().first;
-}
-
-std::vector<Item> Flights::take_outcomes() {
-    while (!later_.empty() && later_.front().first <= clock_.now_ms()) {
-        with_outcome_.push_back(later_.front().second);
-        later_.pop_front();
-    }
-    std::vector<Item> items;
-    std::size_t bytes = 0;
-    while (!with_outcome_.empty() && bytes < kCallBytes && items.size() < kCallItems) {
-        auto place = flights_.find(with_outcome_.front());
-        with_outcome_.pop_front();
-        if (place == flights_.end() || place->second.outcome.empty()) continue;
-        Flight& flight = place->second;
-        // The item owns the text until the database has answered; it comes back only in settle_later.
-        items.push_back({place->first, flight.request, flight.attempt, std::move(flight.outcome), flight.again_ms});
-        flight.outcome.clear();
-        bytes += items.back().json.size();
-    }
-    return items;
-}
-
-void Flights::forget(const Item& item) {
-    auto place = flights_.find(item.flight);
-    if (place != flights_.end()) erase(place);
-}
-
-void Flights::settle_later(Item&& item, std::int64_t at_ms) {
-    Flight* flight = find(item);
-    if (flight == nullptr) return;
-    flight->outcome = std::move(item.json);
-    later_.emplace_back(at_ms, item.flight);
-}
-
-bool Flights::settle_barely(const Item& item, std::string_view reason) {
-    Flight* flight = find(item);
-    if (flight == nullptr) return true;
-    if (flight->outcome_bare) return false;
-    flight->outcome_bare = true;
-    Ending ending = failure("rejected_by_database", "the answer could not be stored: " + std::string(reason));
-    ending.total_ms = clock_.now_ms() - flight->started_ms;
-    flight->outcome = outcome_json(*flight, nullptr, std::move(ending));
-    with_outcome_.push_back(item.flight);
-    return true;
-}
-
-std::string Flights::in_flight_json() const {
-    std::string json = "[";
-    json.reserve(flights_.size() * 48 + 2);
-    for (const auto& [id, flight] : flights_) {
-        if (json.size() > 1) json += ',';
-        json += "[\"" + flight.request + "\"," + std::to_string(flight.attempt) + ']';
-    }
-    return json + ']';
-}
-
-std::string Flights::progress_json() const {
-    const std::int64_t now = clock_.now_ms();
-    std::string json = "[";
-    std::size_t rows = 0;
-    for (const auto& [id, flight] : flights_) {
-        if (now - flight.started_ms < kProgressAfterMs) continue;
-        if (++rows > kProgressRows) break;
-        if (json.size() > 1) json += ',';
-        json += "{\"request\":\"" + flight.request + "\",\"attempt\":" + std::to_string(flight.attempt) +
-                ",\"phase\":\"" + name_of(flight.phase) + "\",\"tokens\":" +
-                std::to_string((flight.text_bytes + kBytesPerToken - 1) / kBytesPerToken) + '}';
-    }
-    return json + ']';
 }
 
 }  // namespace mrprompt

@@ -37,10 +37,10 @@ public:
     // What can not be sent (no provider, no key, a payload that makes no sense) ends at once with an outcome.
     void start(Job&& job, const Result<Provider>* provider, std::shared_ptr<const Secret> key,
                const std::string& key_problem, std::int64_t max_response_bytes);
-    void cancel(const std::string& request);             // on the wire too; nothing happens when it is settling
-    void drop(const std::string& request);               // no longer ours: forgotten without an outcome
+    void cancel(const std::string& request);  // on the wire too; nothing happens when it is settling
+    void drop(const std::string& request);    // no longer ours: forgotten without an outcome
     void fail(const std::string& request, std::string type, std::string message);
-    void hand_back();                                    // every active one: to be tried elsewhere, at once
+    void hand_back();  // every active one: to be tried elsewhere, at once
     void drop_all();
 
     std::size_t size() const { return flights_.size(); }
@@ -48,7 +48,8 @@ public:
     std::string in_flight_json() const;
     std::string progress_json() const;
 
-    // When the gathered deltas want to leave: delta_ms after the first of them, or at once when they are many.
+    // When the gathered deltas want to leave: delta_ms after the first of them, or at once when they are
+    // many.
     std::int64_t deltas_due(int delta_ms) const;
     std::vector<Item> take_deltas();
 
@@ -57,7 +58,8 @@ public:
     std::vector<Item> take_outcomes();
     void forget(const Item& item);  // settled, or no longer ours
     void settle_later(Item&& item, std::int64_t at_ms);
-    // The database can not take this outcome: it gets a bare one in its place, once; false: there is none left.
+    // The database can not take this outcome: it gets a bare one in its place, once; false: there is none
+    // left.
     bool settle_barely(const Item& item, std::string_view reason);
 
     void on_sent(std::uint64_t transfer) override;

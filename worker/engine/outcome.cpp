@@ -12,10 +12,14 @@ constexpr std::size_t kMaxTypeBytes = 100;
 
 const char* name_of(OutcomeKind kind) {
     switch (kind) {
-        case OutcomeKind::succeeded: return "succeeded";
-        case OutcomeKind::retry: return "retry";
-        case OutcomeKind::failed: return "failed";
-        case OutcomeKind::cancelled: return "cancelled";
+        case OutcomeKind::succeeded:
+            return "succeeded";
+        case OutcomeKind::retry:
+            return "retry";
+        case OutcomeKind::failed:
+            return "failed";
+        case OutcomeKind::cancelled:
+            return "cancelled";
     }
     return "failed";
 }
@@ -89,7 +93,8 @@ Json error_value(const OutcomeError& error, const Flight& flight) {
 
 // Something of an answer is worth keeping even when it was cancelled half-way.
 bool has_text(const Completion& done) {
-    return !done.content.empty() || !done.reasoning.empty() || !done.refusal.empty() || !done.tool_calls.empty();
+    return !done.content.empty() || !done.reasoning.empty() || !done.refusal.empty() ||
+           !done.tool_calls.empty();
 }
 
 }  // namespace
@@ -110,10 +115,12 @@ std::string outcome_json(Flight& flight, Completion* completion, Ending ending) 
     flight.unsent = Delta();
     row["deltas"] = std::move(deltas);
 
-    const bool keep = completion != nullptr && (ending.kind == OutcomeKind::succeeded ||
-                                                (ending.kind == OutcomeKind::cancelled && has_text(*completion)));
+    const bool keep =
+        completion != nullptr && (ending.kind == OutcomeKind::succeeded ||
+                                  (ending.kind == OutcomeKind::cancelled && has_text(*completion)));
     row["response"] = keep ? response_value(*completion) : Json(nullptr);
-    row["usage"] = completion != nullptr && completion->usage ? usage_value(*completion->usage) : Json(nullptr);
+    row["usage"] =
+        completion != nullptr && completion->usage ? usage_value(*completion->usage) : Json(nullptr);
     row["raw_usage"] = completion != nullptr ? std::move(completion->raw_usage) : Json(nullptr);
     const bool has_id = !flight.provider_request_id.empty();
     row["provider_request_id"] = text_or_null(std::move(flight.provider_request_id), has_id);
@@ -128,8 +135,8 @@ std::string outcome_json(Flight& flight, Completion* completion, Ending ending) 
     std::string text = dump_json(row);
     if (text.size() <= kMaxOutcomeBytes) return text;
 
-    Ending refused{OutcomeKind::failed, OutcomeError{flight.status, "response_too_large",
-                                                     "the answer is too large to be stored"},
+    Ending refused{OutcomeKind::failed,
+                   OutcomeError{flight.status, "response_too_large", "the answer is too large to be stored"},
                    ending.total_ms, 0, false};
     return outcome_json(flight, nullptr, std::move(refused));
 }

@@ -51,15 +51,21 @@ constexpr WordRule kWords[] = {
 };
 // Errors inside a 200 stream have no status; these are the ones that pass.
 constexpr WordRule kStreamWords[] = {
-    {"overloaded_error", Rule::again},      {"overloaded", Rule::again},
-    {"api_error", Rule::again},             {"server_error", Rule::again},
-    {"internal_error", Rule::again},        {"internal_server_error", Rule::again},
-    {"InternalServerError", Rule::again},   {"service_unavailable", Rule::again},
-    {"timeout_error", Rule::again},         {"rate_limit_error", Rule::again_free},
+    {"overloaded_error", Rule::again},
+    {"overloaded", Rule::again},
+    {"api_error", Rule::again},
+    {"server_error", Rule::again},
+    {"internal_error", Rule::again},
+    {"internal_server_error", Rule::again},
+    {"InternalServerError", Rule::again},
+    {"service_unavailable", Rule::again},
+    {"timeout_error", Rule::again},
+    {"rate_limit_error", Rule::again_free},
     {"rate_limit_exceeded", Rule::again_free},
 };
 
-template <std::size_t N> const WordRule* find_word(const WordRule (&table)[N], const ProviderError& error) {
+template <std::size_t N>
+const WordRule* find_word(const WordRule (&table)[N], const ProviderError& error) {
     const auto hit = std::find_if(std::begin(table), std::end(table),
                                   [&](const WordRule& row) { return row.word == error.code; });
     if (hit != std::end(table)) return hit;
@@ -90,7 +96,8 @@ Rule rule_of_error(const ProviderError& error, int status) {
 std::optional<double> decimal(std::string_view text) {
     double value = 0;
     const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), value);
-    if (error != std::errc() || end != text.data() + text.size() || !std::isfinite(value)) return std::nullopt;
+    if (error != std::errc() || end != text.data() + text.size() || !std::isfinite(value))
+        return std::nullopt;
     return value;
 }
 
@@ -148,7 +155,8 @@ Verdict judge(const FailedAttempt& failed, double jitter) {
     if (!verdict.retry) return verdict;
     verdict.counts_as_failure = rule == Rule::again;
     // What does not count leaves `failures` as it is: the attempts tell how often it was tried.
-    const int times = verdict.counts_as_failure ? failed.failures : std::max(failed.failures, failed.attempt - 1);
+    const int times =
+        verdict.counts_as_failure ? failed.failures : std::max(failed.failures, failed.attempt - 1);
     verdict.after_ms = back_off_ms(times, jitter);
     if (failed.retry_after_ms) verdict.after_ms = std::max(verdict.after_ms, *failed.retry_after_ms);
     return verdict;

@@ -37,6 +37,14 @@ void allow_protocol(CURL* easy, bool plain) {
 #endif
 }
 
+// HTTP/2 only where libcurl speaks it well: until 8.1 it resets every stream that has ended, which servers
+// that guard against rapid resets answer, after a thousand, by dropping the connection with all that runs on
+// it; until 8.6 a handle taken away early could crash it.
+bool speaks_http2() {
+    static const bool well = curl_version_info(CURLVERSION_NOW)->version_num >= 0x080600;
+    return well;
+}
+
 // The certificates to trust: the provider's own file alone, or the system's. One file and no directory:
 // only so does curl keep the parsed certificates for the next connection, which saves it 30 ms.
 void trust(CURL* easy, const std::string& ca_file) {
@@ -59,7 +67,8 @@ CURL* new_handle() {
     curl_easy_setopt(easy, CURLOPT_SSLVERSION, static_cast<long>(CURL_SSLVERSION_TLSv1_2));
     curl_easy_setopt(easy, CURLOPT_SSL_VERIFYPEER, 1L);
     curl_easy_setopt(easy, CURLOPT_SSL_VERIFYHOST, 2L);
-    curl_easy_setopt(easy, CURLOPT_HTTP_VERSION, static_cast<long>(CURL_HTTP_VERSION_2TLS));
+    curl_easy_setopt(easy, CURLOPT_HTTP_VERSION,
+                     static_cast<long>(speaks_http2() ? CURL_HTTP_VERSION_2TLS : CURL_HTTP_VERSION_1_1));
     curl_easy_setopt(easy, CURLOPT_TCP_NODELAY, 1L);
     curl_easy_setopt(easy, CURLOPT_TCP_KEEPALIVE, 1L);
     curl_easy_setopt(easy, CURLOPT_TCP_KEEPIDLE, 30L);
@@ -93,7 +102,7 @@ void prepare_request(Transfer& transfer) {
     curl_easy_setopt(easy, CURLOPT_URL, request.url.c_str());
     allow_protocol(easy, plain);
     // On a cold start wait to learn whether one connection can carry many requests.
-    curl_easy_setopt(easy, CURLOPT_PIPEWAIT, plain ? 0L : 1L);
+    curl_easy_setopt(easy, CURLOPT_PIPEWAIT, !plain && speaks_http2() ? 1L : 0L);
     trust(easy, request.ca_file);
     curl_easy_setopt(easy, CURLOPT_HTTPHEADER, transfer.headers.get());
     curl_easy_setopt(easy, CURLOPT_POST, 1L);
@@ -161,7 +170,8 @@ std::size_t CurlCallbacks::on_header(char* bytes, std::size_t, std::size_t count
         transfer.response_headers = Headers();
         curl_off_t uploaded = 0;
         curl_easy_getinfo(transfer.easy, CURLINFO_SIZE_UPLOAD_T, &uploaded);
-        if (static_cast<std::size_t>(uploaded) >= transfer.request.body.size()) transfer.request.body = std::string();
+        if (static_cast<std::size_t>(uploaded) >= transfer.request.body.size())
+            transfer.request.body = std::string();
         return count;
     }
     transfer.header_bytes += count;

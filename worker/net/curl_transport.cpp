@@ -14,8 +14,9 @@ namespace {
 
 constexpr std::size_t kIdleHandles = 256;
 
-// So many open connections to one origin at once; the others wait, and find room on a connection that many
-// can share. Without it curl opens one each as soon as the first is full, and asks for the name as often.
+// So many transfers open connections to one origin at once; the others wait. Without it a cold start looks up
+// the name in a thousand threads, and with HTTP/2 curl opens one connection each as soon as the first is
+// full.
 constexpr int kConnecting = 64;
 
 // Whether the text can stand in one header line.
@@ -24,14 +25,17 @@ bool one_line(std::string_view text) {
 }
 
 // "https://host:port" of a URL that why_refused let through.
-std::string origin_of(const std::string& url) { return url.substr(0, url.find_first_of("/?#", url.find("://") + 3)); }
+std::string origin_of(const std::string& url) {
+    return url.substr(0, url.find_first_of("/?#", url.find("://") + 3));
+}
 
 const char* why_refused(const HttpRequest& request) {
     if (!request.url.starts_with("https://") && !request.url.starts_with("http://")) {
         return "the URL is neither https nor http";
     }
     if (!one_line(request.url)) return "the URL holds a line break";
-    if (!one_line(request.secret_header) || !one_line(request.secret.view())) return "the key holds a line break";
+    if (!one_line(request.secret_header) || !one_line(request.secret.view()))
+        return "the key holds a line break";
     for (const auto& [name, value] : request.headers) {
         if (!one_line(name) || !one_line(value)) return "a header holds a line break";
     }
@@ -43,39 +47,49 @@ bool handshake_cut(CURL* easy, const std::string& message) {
     long number = 0;
     curl_easy_getinfo(easy, CURLINFO_OS_ERRNO, &number);
     return number == ECONNRESET || number == EPIPE || number == ETIMEDOUT ||
-           message.find("SSL_ERROR_SYSCALL") != std::string::npos || message.find("unexpected eof") != std::string::npos;
+           message.find("SSL_ERROR_SYSCALL") != std::string::npos ||
+           message.find("unexpected eof") != std::string::npos;
 }
 
 TransferEnd how_it_ended(const Transfer& transfer, CURLcode code, const std::string& message) {
     const bool sent = transfer.stage > Transfer::Stage::connecting;
     if (transfer.too_large) return TransferEnd::too_large;
     switch (code) {
-        case CURLE_OK: return TransferEnd::complete;
-        case CURLE_OPERATION_TIMEDOUT: return sent ? TransferEnd::broken : TransferEnd::timeout_connect;
+        case CURLE_OK:
+            return TransferEnd::complete;
+        case CURLE_OPERATION_TIMEDOUT:
+            return sent ? TransferEnd::broken : TransferEnd::timeout_connect;
         case CURLE_URL_MALFORMAT:
         case CURLE_UNSUPPORTED_PROTOCOL:
-        case CURLE_LOGIN_DENIED: return TransferEnd::refused;
+        case CURLE_LOGIN_DENIED:
+            return TransferEnd::refused;
         case CURLE_SSL_CONNECT_ERROR:
-            return handshake_cut(transfer.easy, message) ? TransferEnd::connect_failed : TransferEnd::tls_failed;
+            return handshake_cut(transfer.easy, message) ? TransferEnd::connect_failed
+                                                         : TransferEnd::tls_failed;
         case CURLE_PEER_FAILED_VERIFICATION:
         case CURLE_SSL_CACERT_BADFILE:
         case CURLE_SSL_CERTPROBLEM:
         case CURLE_SSL_CIPHER:
         case CURLE_SSL_ISSUER_ERROR:
         case CURLE_SSL_INVALIDCERTSTATUS:
-        case CURLE_USE_SSL_FAILED: return TransferEnd::tls_failed;
-        default: return sent ? TransferEnd::broken : TransferEnd::connect_failed;
+        case CURLE_USE_SSL_FAILED:
+            return TransferEnd::tls_failed;
+        default:
+            return sent ? TransferEnd::broken : TransferEnd::connect_failed;
     }
 }
 
 std::string timeout_message(const Transfer& transfer, TransferEnd end) {
     const auto text = [](const char* what, int ms) { return std::string(what) + std::to_string(ms) + " ms"; };
     switch (end) {
-        case TransferEnd::timeout_connect: return text("no connection within ", transfer.request.connect_timeout_ms);
+        case TransferEnd::timeout_connect:
+            return text("no connection within ", transfer.request.connect_timeout_ms);
         case TransferEnd::timeout_first_byte:
             return text("no answer began within ", transfer.request.first_byte_timeout_ms);
-        case TransferEnd::timeout_idle: return text("nothing more came for ", transfer.request.idle_timeout_ms);
-        default: return text("the answer was not whole after ", transfer.request.total_timeout_ms);
+        case TransferEnd::timeout_idle:
+            return text("nothing more came for ", transfer.request.idle_timeout_ms);
+        default:
+            return text("the answer was not whole after ", transfer.request.total_timeout_ms);
     }
 }
 
@@ -92,6 +106,7 @@ CurlTransport::CurlTransport(const Clock& clock, int max_connections) : clock_(c
 }
 
 CurlTransport::~CurlTransport() {
+    for (auto& [name, origin] : origins_) origin.queue.clear();
     while (!transfers_.empty()) cancel(transfers_.begin()->first);
     for (CURL* easy : idle_handles_) curl_easy_cleanup(easy);
     curl_multi_cleanup(multi_);

@@ -1,4 +1,5 @@
-// The transport over libcurl's multi interface: any number of exchanges behind one descriptor, never blocking.
+// The transport over libcurl's multi interface: any number of exchanges behind one descriptor, never
+// blocking.
 #pragma once
 #include <curl/curl.h>
 
@@ -61,9 +62,9 @@ private:
     std::vector<Origin*> admitting_;  // may open more connections, after the callbacks
     std::vector<CURL*> idle_handles_;
     std::set<std::pair<std::int64_t, std::uint64_t>> timers_;  // one entry per transfer
-    std::vector<Refusal> refused_;                              // told at the next pump
-    std::int64_t curl_at_ = INT64_MAX;                          // when curl wants to be called
-    TransferSink* sink_ = nullptr;                              // during pump
+    std::vector<Refusal> refused_;                             // told at the next pump
+    std::int64_t curl_at_ = INT64_MAX;                         // when curl wants to be called
+    TransferSink* sink_ = nullptr;                             // during pump
 };
 
 }  // namespace mrprompt

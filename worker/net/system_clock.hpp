@@ -14,7 +14,8 @@ public:
     double uniform() override { return std::uniform_real_distribution<double>(0, 1)(random_); }
 
 private:
-    template <class Time> static std::int64_t ms(Time time) {
+    template <class Time>
+    static std::int64_t ms(Time time) {
         return std::chrono::duration_cast<std::chrono::milliseconds>(time.time_since_epoch()).count();
     }
     std::mt19937_64 random_{std::random_device{}()};

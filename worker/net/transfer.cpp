@@ -28,15 +28,19 @@ std::int64_t Transfer::deadline() const {
     const std::int64_t whole = after(started_at, request.total_timeout_ms);
     switch (stage) {
         case Stage::queued:
-        case Stage::connecting: return std::min(whole, after(started_at, request.connect_timeout_ms));
-        case Stage::waiting: return std::min(whole, after(stage_at, request.first_byte_timeout_ms));
-        case Stage::body: return std::min(whole, after(stage_at, request.idle_timeout_ms));
+        case Stage::connecting:
+            return std::min(whole, after(started_at, request.connect_timeout_ms));
+        case Stage::waiting:
+            return std::min(whole, after(stage_at, request.first_byte_timeout_ms));
+        case Stage::body:
+            return std::min(whole, after(stage_at, request.idle_timeout_ms));
     }
     return whole;
 }
 
 TransferEnd Transfer::timeout(std::int64_t now) const {
-    if (request.total_timeout_ms > 0 && now >= started_at + request.total_timeout_ms) return TransferEnd::timeout_total;
+    if (request.total_timeout_ms > 0 && now >= started_at + request.total_timeout_ms)
+        return TransferEnd::timeout_total;
     if (stage <= Stage::connecting) return TransferEnd::timeout_connect;
     return stage == Stage::waiting ? TransferEnd::timeout_first_byte : TransferEnd::timeout_idle;
 }

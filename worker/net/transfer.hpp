@@ -57,7 +57,7 @@ struct Transfer {
     std::size_t header_bytes = 0;
     char error[CURL_ERROR_SIZE] = "";
 
-    std::int64_t deadline() const;       // of its stage or of the whole, whichever is first
+    std::int64_t deadline() const;                // of its stage or of the whole, whichever is first
     TransferEnd timeout(std::int64_t now) const;  // which time-out that is
 };
 

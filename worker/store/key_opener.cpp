@@ -46,8 +46,8 @@ OpenedKey KeyOpener::open(std::string_view sealed, const Binding& binding, std::
     return out;
 }
 
-std::vector<OpenedKey> open_keys(KeyOpener& opener, const Json& key_ids, const Json& owners, const Json& providers,
-                                 const Json& sealed, std::int64_t now_ms) {
+std::vector<OpenedKey> open_keys(KeyOpener& opener, const Json& key_ids, const Json& owners,
+                                 const Json& providers, const Json& sealed, std::int64_t now_ms) {
     std::vector<OpenedKey> keys;
     if (!sealed.is_array()) return keys;
     keys.reserve(sealed.size());

@@ -31,7 +31,7 @@ private:
 };
 
 // The keys beside a claim's answer: four JSON arrays of equal length.
-std::vector<OpenedKey> open_keys(KeyOpener& opener, const Json& key_ids, const Json& owners, const Json& providers,
-                                 const Json& sealed, std::int64_t now_ms);
+std::vector<OpenedKey> open_keys(KeyOpener& opener, const Json& key_ids, const Json& owners,
+                                 const Json& providers, const Json& sealed, std::int64_t now_ms);
 
 }  // namespace mrprompt

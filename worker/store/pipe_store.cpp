@@ -19,9 +19,13 @@ constexpr int kReadsPerPump = 64;  // then the network gets its turn
 
 }  // namespace
 
-PipeStore::PipeStore(int fd) : fd_(fd) { fcntl(fd_, F_SETFL, fcntl(fd_, F_GETFL) | O_NONBLOCK); }
+PipeStore::PipeStore(int fd) : fd_(fd) {
+    fcntl(fd_, F_SETFL, fcntl(fd_, F_GETFL) | O_NONBLOCK);
+}
 
-PipeStore::~PipeStore() { close(fd_); }
+PipeStore::~PipeStore() {
+    close(fd_);
+}
 
 void PipeStore::call(CallKind kind, std::string json) {
     under_way_ = kind;
@@ -32,11 +36,17 @@ void PipeStore::call(CallKind kind, std::string json) {
     send_out();
 }
 
-std::optional<Reply> PipeStore::reply() { return std::exchange(reply_, std::nullopt); }
+std::optional<Reply> PipeStore::reply() {
+    return std::exchange(reply_, std::nullopt);
+}
 
-bool PipeStore::take_wake() { return std::exchange(wake_, false); }
+bool PipeStore::take_wake() {
+    return std::exchange(wake_, false);
+}
 
-short PipeStore::events() const { return static_cast<short>(writer_.empty() ? POLLIN : POLLIN | POLLOUT); }
+short PipeStore::events() const {
+    return static_cast<short>(writer_.empty() ? POLLIN : POLLIN | POLLOUT);
+}
 
 void PipeStore::pump() {
     if (stop_) return;

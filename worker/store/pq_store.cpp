@@ -26,7 +26,8 @@ constexpr char kPrepare[] =
 
 const char* statement(CallKind kind) {
     switch (kind) {
-        case CallKind::hello: return "select mrprompt_internal.hello($1::json)";
+        case CallKind::hello:
+            return "select mrprompt_internal.hello($1::json)";
         case CallKind::claim:
             return "select body, to_json(key_ids), to_json(owners), to_json(providers), to_json(sealed)"
                    " from mrprompt_internal.claim($1::json)";
@@ -34,9 +35,12 @@ const char* statement(CallKind kind) {
         case CallKind::append:
             return "select mrprompt_internal.append($1::json) from"
                    " (select set_config('synchronous_commit', 'off', true) offset 0) off";
-        case CallKind::settle: return "select mrprompt_internal.settle($1::json)";
-        case CallKind::heartbeat: return "select mrprompt_internal.heartbeat($1::json)";
-        case CallKind::tend: return "select mrprompt_internal.tend($1::json)";
+        case CallKind::settle:
+            return "select mrprompt_internal.settle($1::json)";
+        case CallKind::heartbeat:
+            return "select mrprompt_internal.heartbeat($1::json)";
+        case CallKind::tend:
+            return "select mrprompt_internal.tend($1::json)";
     }
     return "";
 }
@@ -67,7 +71,8 @@ void no_notices(void*, const PGresult*) {}
 
 }  // namespace
 
-PqStore::PqStore(std::string dsn, KeyOpener keys, const Clock& clock, std::function<void(std::string_view)> log)
+PqStore::PqStore(std::string dsn, KeyOpener keys, const Clock& clock,
+                 std::function<void(std::string_view)> log)
     : dsn_(std::move(dsn)), keys_(std::move(keys)), clock_(clock), log_(std::move(log)) {}
 
 // --- the port ----------------------------------------------------------------------------------------------
@@ -77,11 +82,17 @@ void PqStore::call(CallKind kind, std::string json) {
     run(State::call, statement(kind), &json);
 }
 
-std::optional<Reply> PqStore::reply() { return std::exchange(reply_, std::nullopt); }
+std::optional<Reply> PqStore::reply() {
+    return std::exchange(reply_, std::nullopt);
+}
 
-bool PqStore::take_wake() { return std::exchange(wake_, false); }
+bool PqStore::take_wake() {
+    return std::exchange(wake_, false);
+}
 
-int PqStore::fd() const { return connection_ ? PQsocket(connection_.get()) : -1; }
+int PqStore::fd() const {
+    return connection_ ? PQsocket(connection_.get()) : -1;
+}
 
 short PqStore::events() const {
     if (state_ == State::connecting) return polling_ == PGRES_POLLING_READING ? POLLIN : POLLOUT;
@@ -90,11 +101,15 @@ short PqStore::events() const {
 
 std::int64_t PqStore::deadline() const {
     switch (state_) {
-        case State::waiting: return connect_at_;
+        case State::waiting:
+            return connect_at_;
         case State::connecting:
-        case State::prepare: return give_up_at_;
-        case State::idle: return changes_ ? notified_at_ + kNotifyEveryMs : INT64_MAX;
-        default: return INT64_MAX;
+        case State::prepare:
+            return give_up_at_;
+        case State::idle:
+            return changes_ ? notified_at_ + kNotifyEveryMs : INT64_MAX;
+        default:
+            return INT64_MAX;
     }
 }
 
@@ -102,7 +117,8 @@ void PqStore::pump() {
     const std::int64_t now = clock_.now_ms();
     if (state_ == State::waiting && now >= connect_at_) connect();
     if (state_ == State::connecting) go_on_connecting();
-    if ((state_ == State::connecting || state_ == State::prepare) && now >= give_up_at_) lose("no answer in time");
+    if ((state_ == State::connecting || state_ == State::prepare) && now >= give_up_at_)
+        lose("no answer in time");
     if (connection_ && state_ != State::connecting && state_ != State::waiting) receive();
     if (state_ == State::idle) notify_when_due();
 }
@@ -203,13 +219,17 @@ void PqStore::finished() {
             if (!channel_.empty()) return listen();
             break;
         case State::listen:
-            if (failed) log_("LISTEN failed, the queue is only polled: " + one_line(PQresultErrorMessage(rows.get())));
+            if (failed)
+                log_("LISTEN failed, the queue is only polled: " +
+                     one_line(PQresultErrorMessage(rows.get())));
             break;
         case State::notify:
             if (failed) log_("notify_changes failed: " + one_line(PQresultErrorMessage(rows.get())));
             break;
-        case State::call: return answer_call(rows.get(), failed, state);
-        default: break;
+        case State::call:
+            return answer_call(rows.get(), failed, state);
+        default:
+            break;
     }
     state_ = State::idle;
 }

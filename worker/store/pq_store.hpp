@@ -14,8 +14,8 @@
 
 namespace mrprompt {
 
-// Connects, and connects again with growing patience when the connection is lost; a call that was under way is
-// then answered with SQLSTATE 08006. Listens for wakes, and sends the notifications that clients follow.
+// Connects, and connects again with growing patience when the connection is lost; a call that was under way
+// is then answered with SQLSTATE 08006. Listens for wakes, and sends the notifications that clients follow.
 // Nothing blocks but the resolution of the database's host name.
 class PqStore final : public Store {
 public:
@@ -64,17 +64,17 @@ private:
     std::unique_ptr<PGconn, Closer> connection_;
     State state_ = State::waiting;
     PostgresPollingStatusType polling_ = PGRES_POLLING_WRITING;
-    std::int64_t connect_at_ = 0;        // waiting: when to try again
-    std::int64_t give_up_at_ = 0;        // connecting, prepare: when that took too long
+    std::int64_t connect_at_ = 0;  // waiting: when to try again
+    std::int64_t give_up_at_ = 0;  // connecting, prepare: when that took too long
     int troubles_ = 0;
     bool flushing_ = false;
-    Rows result_;                        // of the statement under way
+    Rows result_;  // of the statement under way
 
-    std::optional<CallKind> kind_;       // the call under way
+    std::optional<CallKind> kind_;  // the call under way
     std::optional<Reply> reply_;
-    std::string channel_;                // of hello's answer
+    std::string channel_;  // of hello's answer
     bool wake_ = false;
-    bool changes_ = false;               // notify_changes has something to send
+    bool changes_ = false;  // notify_changes has something to send
     std::int64_t changes_since_ = 0;
     std::int64_t notified_at_ = 0;
 };

@@ -47,7 +47,9 @@ sub start_peer
 {
     my $directory = source_path('test', 'peer');
     die "the peer is not installed: npm --prefix test/peer ci\n" unless -d "$directory/node_modules";
-    return MrPrompt::Server->start([ 'node', "$directory/start.mjs" ]);
+    # Node.js as its package brought it: a distribution's own may be too old for the peer.
+    my ($node) = (glob("$directory/node_modules/node-linux-*/bin/node"), 'node');
+    return MrPrompt::Server->start([ $node, "$directory/start.mjs" ]);
 }
 
 # A new server with a database in UTF-8, a master key, and mrprompt in the database postgres. Options:
