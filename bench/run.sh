@@ -76,7 +76,7 @@ sql -c 'select mrprompt.resume()' >/dev/null
 sleep 0.9
 rss_busy=$(rss_of_fetcher)
 until_done
-slow_seconds=$(echo "$(now) - $started" | bc)
+slow_seconds=$(awk -v a="$started" -v b="$(now)" 'BEGIN {printf "%.2f", b - a}')
 curl_slow=$(build/curl-loop "$base/v1/chat/completions" "$slow" "$slow" '{"model":"m","messages":[{"role":"user","content":"fake?delay=1000"}]}' | sed -n 's/.*"seconds": *\([0-9.]*\).*/\1/p')
 
 latency() { sql -c "call bench_latency($1)"; }

@@ -139,6 +139,10 @@ begin
         raise exception using errcode = 'PT400', message = 'the payload cannot be sent: ' || mrprompt_internal.json_shape_problem(body),
             hint = 'Send less deeply nested or smaller objects.';
     end if;
+    if exists (select from json_object_keys(body) k where k in ('model', 'stream')) then
+        raise exception using errcode = 'PT400', message = 'the payload must name neither model nor stream',
+            hint = 'They are arguments of their own.';
+    end if;
     perform mrprompt_internal.check_messages(body -> 'messages');
     if jsonb_typeof(metadata) <> 'object' then
         raise exception using errcode = 'PT400', message = 'metadata must be a JSON object', detail = format('it is %s', jsonb_typeof(metadata));
@@ -200,6 +204,10 @@ begin
         select r.id, r.payload::text = body::text and r.model = model_name and r.provider = provider_name as same
         into earlier
         from mrprompt.requests r where r.user_id = acting and r.idempotency_key = once_key;
+        if earlier.id is null then
+            raise exception using errcode = 'serialization_failure',
+                message = 'another transaction has just used this idempotency_key', hint = 'Try again in a new transaction.';
+        end if;
         if not earlier.same then
             raise exception using errcode = 'PT409',
                 message = format('idempotency_key %s was used for another request', once_key),

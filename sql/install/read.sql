@@ -1,5 +1,15 @@
 -- Reading: a request with its answer, waiting for it, following its stream, cancelling it.
 
+create function mrprompt_internal.why_waiting(status text, wait_reason text, provider text) returns text
+    language sql stable security definer set search_path = pg_catalog, pg_temp
+    return case
+        when status <> 'queued' or wait_reason is not null then wait_reason
+        when not mrprompt_internal.is_home() then 'this database is a copy; an admin has to call resume_here()'
+        when exists (select from mrprompt_internal.pauses p where p.provider in ('*', why_waiting.provider)) then 'paused by an admin'
+    end;
+comment on function mrprompt_internal.why_waiting(text, text, text) is
+    'What a request waits for: its own reason, or what holds up all of its provider; null: its turn.';
+
 create function mrprompt.get_request(request_id uuid)
     returns table (
         id uuid, status text, content text, tool_calls json, refusal text, reasoning text, finish_reason text,
@@ -12,7 +22,7 @@ as $$
 begin
     return query
     select r.id, r.status, a.content, a.tool_calls, a.refusal, a.reasoning, a.finish_reason,
-        r.model, r.provider::text, r.wait_reason, r.not_before, mrprompt_internal.is_cancel_requested(r.id),
+        r.model, r.provider::text, mrprompt_internal.why_waiting(r.status, r.wait_reason, r.provider), r.not_before, mrprompt_internal.is_cancel_requested(r.id),
         r.error_status, r.error_type, r.error_message,
         u.prompt_tokens, u.completion_tokens, u.cost,
         r.attempts, r.created_at, r.started_at, r.finished_at, r.metadata
@@ -80,7 +90,7 @@ begin
     end loop;
     return query
     select r.id, r.status, a.content, a.tool_calls, a.refusal, a.reasoning, a.finish_reason,
-        r.wait_reason, r.not_before, r.error_status, r.error_type, r.error_message
+        mrprompt_internal.why_waiting(r.status, r.wait_reason, r.provider), r.not_before, r.error_status, r.error_type, r.error_message
     from mrprompt.requests r left join mrprompt.responses a on a.request_id = r.id
     where r.id = wait_for_request.request_id;
 end

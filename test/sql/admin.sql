@@ -15,6 +15,7 @@ select t.ask('c');
 select mrprompt.pause();
 select queued, ready, in_flight, paused from mrprompt.status();
 select * from t.claim('f1');
+select status, wait_reason from mrprompt.get_request(t.id('c'));
 select mrprompt.resume();
 select label from t.claim('f1');
 select state, message from t.try($$select mrprompt.pause('nowhere')$$);
@@ -34,6 +35,7 @@ insert into mrprompt_internal.homes (system_identifier, database_oid) values (1,
 select t.ask('d');
 select * from t.claim('f1');
 select is_home from mrprompt.status();
+select wait_reason from mrprompt.get_request(t.id('d'));
 select severity, finding, remedy from mrprompt.doctor() where finding like '%copy%';
 select mrprompt.resume_here();
 select label from t.claim('f1');
