@@ -9,7 +9,8 @@ pg_config=${PG_CONFIG:-pg_config}
 pgxs=$(dirname "$($pg_config --pgxs)")/..
 
 scratch=$(mktemp -d "${TMPDIR:-/tmp}/mrprompt-tap.XXXXXX")
-trap 'rm -rf "$scratch"' EXIT
+# An interrupted test leaves servers and fetchers behind; all of them name this folder.
+trap 'pkill -9 -f -- "$scratch" 2>/dev/null || true; rm -rf "$scratch"' EXIT
 trap 'exit 130' INT TERM
 mkdir "$scratch/tmp_check" "$scratch/log"
 

@@ -269,14 +269,14 @@ begin
     id := mrprompt.chat_text(prompt, model, provider, key_id, system);
     commit;
     loop
-        select w.status, w.content, w.refusal, w.error_type, w.error_message into state
+        select w.status, w.content, w.refusal, w.wait_reason, w.error_type, w.error_message into state
         from mrprompt.wait_for_request(id, '5 seconds') w;
         -- Each round in a transaction of its own: no snapshot is held while the model thinks.
         commit;
         exit when state.status not in ('queued', 'running');
         if pg_catalog.clock_timestamp() operator(pg_catalog.>) until then
             raise exception using errcode = 'PT410', message = pg_catalog.format('no answer within %s', timeout),
-                detail = pg_catalog.format('request %s is %s and goes on', id, state.status),
+                detail = pg_catalog.concat_ws('; ', pg_catalog.format('request %s is %s and goes on', id, state.status), state.wait_reason),
                 hint = pg_catalog.format('select * from mrprompt.get_request(%L)', id);
         end if;
     end loop;

@@ -88,7 +88,9 @@ begin
     end if;
     if not server.preloaded then
         return query select 'warning', 'mrprompt is not in shared_preload_libraries: no supervisor runs here, and waiting sessions poll.',
-            'alter system set shared_preload_libraries = ' || quote_literal(concat_ws(',', nullif(current_setting('shared_preload_libraries'), ''), 'mrprompt'))
+            'alter system set shared_preload_libraries = ' || (
+                select string_agg(quote_literal(btrim(library)), ', ')
+                from unnest(string_to_array(concat_ws(',', nullif(current_setting('shared_preload_libraries'), ''), 'mrprompt'), ',')) library)
             || '; then restart the server. Or run mrprompt-fetcher --dsn … beside it.';
     elsif server.launcher_pid is null then
         return query select 'error', 'The launcher does not run.', 'Look into the server log; it is started again every 5 seconds.';
