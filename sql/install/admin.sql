@@ -58,6 +58,9 @@ create function mrprompt_internal.resume_here() returns void
 as $$
 begin
     perform mrprompt_internal.require_admin('make this database the one that spends');
+    -- Leases that came along with a copy are nobody's here.
+    perform mrprompt_internal.fetcher_gone(f.id, false) from mrprompt_internal.fetchers f
+    where not mrprompt_internal.is_home();
     delete from mrprompt_internal.homes h;
     insert into mrprompt_internal.homes (system_identifier, database_oid)
     select mrprompt_internal.system_identifier(), d.oid from pg_database d where d.datname = current_database();

@@ -58,6 +58,10 @@ begin
     if json_typeof(tools) <> 'array' then
         raise exception using errcode = 'PT400', message = 'tools must be a JSON array', detail = format('it is %s', json_typeof(tools));
     end if;
+    if 'NaN' in (temperature, top_p) or 'Infinity' in (abs(temperature), abs(top_p)) then
+        raise exception using errcode = 'PT400', message = 'temperature and top_p must be finite numbers',
+            detail = format('temperature is %s, top_p is %s', temperature, top_p);
+    end if;
     select string_agg(k, ', ') into clash from json_object_keys(parameters) k
     where k in ('model', 'messages', 'stream')
        or (k = 'tools' and tools is not null) or (k = 'tool_choice' and tool_choice is not null)
@@ -139,6 +143,9 @@ begin
         raise exception using errcode = 'PT400', message = 'the payload cannot be sent: ' || mrprompt_internal.json_shape_problem(body),
             hint = 'Send less deeply nested or smaller objects.';
     end if;
+    if json_typeof(body) is distinct from 'object' then
+        raise exception using errcode = 'PT400', message = 'the payload must be a JSON object';
+    end if;
     if exists (select from json_object_keys(body) k where k in ('model', 'stream')) then
         raise exception using errcode = 'PT400', message = 'the payload must name neither model nor stream',
             hint = 'They are arguments of their own.';
@@ -201,7 +208,8 @@ begin
         body, coalesce(metadata, '{}'), once_key, expires_at)
     on conflict (user_id, idempotency_key) where (idempotency_key is not null) do nothing;
     if not found then
-        select r.id, r.payload::text = body::text and r.model = model_name and r.provider = provider_name as same
+        select r.id, r.payload::text = body::text and r.model = model_name and r.provider = provider_name
+            and r.stream = coalesce(enqueue.stream, false) and (enqueue.key_id is null or r.key_id = enqueue.key_id) as same
         into earlier
         from mrprompt.requests r where r.user_id = acting and r.idempotency_key = once_key;
         if earlier.id is null then

@@ -44,7 +44,8 @@ begin
     )
     select array_agg(request_id) filter (where fits), min(ready_at), count(*) into ids, first_ready, seen from fitting;
 
-    new_bound := case when seen < room then moment - interval '10 seconds'
+    -- Nothing is left below the bound only where everything that was ready is taken.
+    new_bound := case when seen < room and coalesce(cardinality(ids), 0) = seen then moment - interval '10 seconds'
                       else least(first_ready, moment - interval '10 seconds') end;
     if full_scan or new_bound > fetcher.claim_from + interval '1 second' then
         update mrprompt_internal.fetchers f
@@ -54,9 +55,9 @@ begin
 
     if ids is null then
         select json_build_object('providers', '[]'::json, 'jobs', '[]'::json, 'cancel', body -> 'cancel',
-            'next_ms', (select ceil(extract(epoch from q.ready_at - moment) * 1000)
-                        from mrprompt_internal.queue q
-                        where q.fetcher_id is null and q.ready_at > moment order by q.ready_at limit 1))
+            'next_ms', ceil(extract(epoch from least(
+                (select min(q.ready_at) from mrprompt_internal.queue q where q.fetcher_id is null and q.ready_at > moment),
+                case when not full_scan then fetcher.scanned_at + interval '2 seconds' end) - moment) * 1000))
         into body;
         return;
     end if;

@@ -113,7 +113,11 @@ create function mrprompt_internal.alone_waiting() returns integer
 begin atomic
     select count(*)::int from (
         select from mrprompt_internal.queue q
-        where q.alone and q.fetcher_id is null and q.ready_at <= clock_timestamp() limit 100) waiting;
+        where q.alone and q.fetcher_id is null and q.ready_at <= clock_timestamp()
+          and (q.expires_at is null or q.expires_at > clock_timestamp())
+          and not exists (select from mrprompt_internal.pauses p where p.provider in ('*', q.provider))
+          and mrprompt_internal.is_home()
+        limit 100) waiting;
 end;
-comment on function mrprompt_internal.alone_waiting() is 'How many requests wait for a fetcher of their own, up to 100.';
+comment on function mrprompt_internal.alone_waiting() is 'How many requests wait for a fetcher of their own, as claim would hand them out; up to 100.';
 

@@ -46,7 +46,7 @@ grant execute on function mrprompt.status, mrprompt_internal.status, mrprompt_in
 
 -- Asking and reading answers.
 grant execute on function mrprompt.current_user_id to mrprompt_user, mrprompt_analyst, mrprompt_admin;
-grant execute on function mrprompt_internal.caller_is_admin, mrprompt_internal.setting, mrprompt_internal.slot_of,
+grant execute on function mrprompt_internal.caller_is_admin, mrprompt_internal.may_act_for_others, mrprompt_internal.setting, mrprompt_internal.slot_of,
     mrprompt_internal.uuid_time, mrprompt_internal.uuid_at to mrprompt_user, mrprompt_analyst, mrprompt_admin;
 grant execute on function
     mrprompt.chat, mrprompt.chat_text, mrprompt_internal.chat_payload, mrprompt_internal.enqueue,

@@ -47,8 +47,11 @@ comment on function mrprompt.get_request(uuid) is
 
 create function mrprompt_internal.is_cancel_requested(request_id uuid) returns boolean
     language sql stable security definer set search_path = pg_catalog, pg_temp
-    return exists (select from mrprompt_internal.cancels c where c.request_id = is_cancel_requested.request_id);
-comment on function mrprompt_internal.is_cancel_requested(uuid) is 'Whether somebody wishes to cancel the request and it has not ended yet.';
+    return exists (
+        select from mrprompt_internal.cancels c join mrprompt.requests r on r.id = c.request_id
+        where c.request_id = is_cancel_requested.request_id
+          and (r.user_id = mrprompt.current_user_id() or mrprompt_internal.may_act_for_others()));
+comment on function mrprompt_internal.is_cancel_requested(uuid) is 'Whether somebody wishes to cancel this request of the caller''s, and it has not ended yet.';
 
 create function mrprompt_internal.refuse_own(request_id uuid) returns void
     language plpgsql set search_path = pg_catalog, pg_temp
@@ -128,13 +131,14 @@ begin
         from mrprompt.deltas d
         where d.request_id = stream.request_id and d.seq > after_
         order by d.seq limit 10000;
-        exit when found or not again or state.status not in ('queued', 'running');
+        kept := found;
+        exit when kept or not again or state.status not in ('queued', 'running');
         again := mrprompt_internal.wait_for_change(request_id, counter, until);
     end loop;
     if state.status in ('queued', 'running') then
         return;
     end if;
-    select true into kept from mrprompt.deltas d where d.request_id = stream.request_id limit 1;
+    kept := kept or exists (select from mrprompt.deltas d where d.request_id = stream.request_id);
     return query
     with answer as materialized (
         select a.*, coalesce((select max(d.seq) from mrprompt.deltas d where d.request_id = stream.request_id), state.attempts * 1000000::bigint - 3) as top
@@ -142,13 +146,13 @@ begin
     )
     -- Without deltas (not a stream, or pruned) the answer comes whole, after a restart for those who had begun.
     select a.top + 1, 'restart', null, null, null, null::json, null, null, null, null
-    from answer a where kept is null and after_ between 1 and a.top
+    from answer a where not kept and after_ between 1 and a.top
     union all
     select a.top + 2, 'delta', a.content, a.reasoning, a.refusal, (
             select json_agg(json_build_object('index', n - 1, 'id', c ->> 'id', 'name', c -> 'function' ->> 'name',
                 'arguments', c -> 'function' ->> 'arguments'))
             from json_array_elements(a.tool_calls) with ordinality e (c, n)), null, null, null, null
-    from answer a where kept is null and after_ < a.top + 2 and a.request_id is not null
+    from answer a where not kept and after_ < a.top + 2 and a.request_id is not null
     union all
     select a.top + 3, 'end', null, null, null, null, state.status, a.finish_reason, state.error_type, state.error_message
     from answer a

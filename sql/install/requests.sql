@@ -85,14 +85,13 @@ alter table mrprompt.responses enable row level security;
 alter table mrprompt.deltas enable row level security;
 
 create policy own_rows on mrprompt.requests for select to mrprompt_user
-    using (user_id = (select mrprompt.current_user_id()));
+    using (user_id = (select mrprompt.current_user_id()) or (select mrprompt_internal.may_act_for_others()));
 create policy all_rows on mrprompt.requests for select to mrprompt_admin using (true);
+-- Whoever sees a request, by the policies above, sees what belongs to it.
 create policy own_rows on mrprompt.responses for select to mrprompt_user
-    using (exists (select from mrprompt.requests r where r.id = request_id
-                   and r.user_id = (select mrprompt.current_user_id())));
+    using (exists (select from mrprompt.requests r where r.id = request_id));
 create policy all_rows on mrprompt.responses for select to mrprompt_admin using (true);
 create policy own_rows on mrprompt.deltas for select to mrprompt_user
-    using (exists (select from mrprompt.requests r where r.id = request_id
-                   and r.user_id = (select mrprompt.current_user_id())));
+    using (exists (select from mrprompt.requests r where r.id = request_id));
 create policy all_rows on mrprompt.deltas for select to mrprompt_admin using (true);
 

@@ -130,10 +130,11 @@ begin
             case e.result when 'succeeded' then 'succeeded' when 'cancelled' then 'cancelled' else 'failed' end,
             e.prompt_tokens, e.completion_tokens, e.cached_tokens, e.cache_write_tokens, e.reasoning_tokens,
             case
-                -- Refused by the provider, or never sent: nothing was charged.
-                when e.prompt_tokens is null and (e.http_status >= 400
-                    or e.error_type in ('connect_failed', 'tls_failed', 'connect_timeout', 'url_refused')) then 0
-                else (e.prompt_tokens - coalesce(e.cached_tokens, 0) - coalesce(e.cache_write_tokens, 0)) * p.input
+                when e.prompt_tokens is null then
+                    -- Refused by the provider, or never sent: nothing was charged. Otherwise nobody knows.
+                    case when e.http_status >= 400
+                        or e.error_type in ('connect_failed', 'tls_failed', 'connect_timeout', 'url_refused') then 0 end
+                else greatest(e.prompt_tokens - coalesce(e.cached_tokens, 0) - coalesce(e.cache_write_tokens, 0), 0) * p.input
                     + coalesce(e.cached_tokens, 0) * p.cached + coalesce(e.cache_write_tokens, 0) * p.cache_write
                     + coalesce(e.completion_tokens, 0) * p.output
             end,

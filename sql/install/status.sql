@@ -15,9 +15,9 @@ begin atomic
             json_to_recordset(f.progress) as s (request uuid, attempt integer, phase text, tokens bigint)) p
         on p.fetcher_id = q.fetcher_id and p.request = q.request_id and p.attempt = q.attempt
     where q.fetcher_id is not null
-      and (r.user_id = mrprompt.current_user_id() or mrprompt_internal.caller_is_admin());
+      and (r.user_id = mrprompt.current_user_id() or mrprompt_internal.may_act_for_others());
 end;
-comment on function mrprompt_internal.in_flight() is 'Requests in flight: the caller''s own, or all for an admin.';
+comment on function mrprompt_internal.in_flight() is 'Requests in flight: the caller''s own, or all for who may act for others.';
 
 create view mrprompt.requests_in_flight with (security_invoker = true) as
     select * from mrprompt_internal.in_flight();

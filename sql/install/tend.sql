@@ -116,14 +116,18 @@ declare
     prune_before constant uuid := mrprompt_internal.uuid_at(
         clock_timestamp() - mrprompt_internal.setting('mrprompt.delta_retention')::int * interval '1 second');
 begin
+    if not mrprompt_internal.is_home() then
+        return json_build_object('did', 0);
+    end if;
+    -- Nobody can have been heard while the server was down: after a start everybody has a lease's time to come back.
     for dead in
         select f.id from mrprompt_internal.fetchers f
-        where f.last_seen < clock_timestamp() - mrprompt_internal.lease() order by f.id limit 10 for update skip locked
+        where greatest(f.last_seen, pg_postmaster_start_time()) < clock_timestamp() - mrprompt_internal.lease() order by f.id limit 10 for update skip locked
     loop
         did := did + mrprompt_internal.fetcher_gone(dead, true);
     end loop;
 
-    -- Claims of fetchers that are not known here at all: a restored queue, once resume_here() was called.
+    -- Claims of fetchers that are not known here at all: a restored queue.
     select array_agg(l.request_id) into ids from (
         select q.request_id from mrprompt_internal.queue q
         where q.fetcher_id is not null
@@ -144,6 +148,16 @@ begin
         perform mrprompt_internal.finish(ids, 'expired', 'expired', 'the request''s expires_at passed before it was answered');
         did := did + cardinality(ids);
     end if;
+
+    -- Somebody deleted the request: what is left of it would be looked at for ever.
+    delete from mrprompt_internal.queue q
+    where q.request_id in (
+        select o.request_id
+        from (select f.request_id from mrprompt_internal.queue f where f.fetcher_id is null
+              order by f.ready_at, f.request_id limit max_rows) o
+        where not exists (select from mrprompt.requests r where r.id = o.request_id));
+    get diagnostics part = row_count;
+    did := did + part;
 
     -- A stream goes whole, so that no reader meets half of one.
     delete from mrprompt.deltas d

@@ -26,6 +26,7 @@ create table mrprompt.usage (
     primary key (request_id, attempt, slot)
 ) partition by list (slot);
 create index usage_user on mrprompt.usage (user_id, finished_at);
+create index usage_time on mrprompt.usage using brin (finished_at);
 comment on table mrprompt.usage is 'What every attempt used and cost: append-only, exactly one row per attempt.';
 comment on column mrprompt.usage.slot is 'The partition: the month of the request, modulo 16.';
 comment on column mrprompt.usage.outcome is
@@ -40,7 +41,7 @@ comment on column mrprompt.usage.total_ms is 'Milliseconds from the start to the
 
 alter table mrprompt.usage enable row level security;
 create policy own_rows on mrprompt.usage for select to mrprompt_user
-    using (user_id = (select mrprompt.current_user_id()));
+    using (user_id = (select mrprompt.current_user_id()) or (select mrprompt_internal.may_act_for_others()));
 create policy all_rows on mrprompt.usage for select to mrprompt_analyst, mrprompt_admin using (true);
 
 do $ring$

@@ -38,6 +38,7 @@ select is_home from mrprompt.status();
 select wait_reason from mrprompt.get_request(t.id('d'));
 select severity, finding, remedy from mrprompt.doctor() where finding like '%copy%';
 select mrprompt.resume_here();
+select t.hello('f1');
 select label from t.claim('f1');
 -- the doctor: no fetcher alive, no price
 delete from mrprompt_internal.fetchers;

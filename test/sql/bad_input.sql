@@ -32,6 +32,7 @@ select t.why($$select mrprompt.chat('[{"role": "user", "content": "hi"}]', 'gpt-
 select t.why($$select mrprompt.chat('[{"role": "user", "content": "hi"}]', 'gpt-4o', idempotency_key => '')$$);
 select t.why($$select mrprompt.chat('[{"role": "user", "content": "hi"}]', 'gpt-4o', expires_at => '2001-01-01')$$);
 select t.why(format($$select mrprompt.chat('[{"role": "user", "content": "hi"}]', 'gpt-4o', parameters => '{"deep": %s1%s}')$$, repeat('[', 200), repeat(']', 200)));
+select t.why($$select mrprompt.chat('[{"role": "user", "content": "hi"}]', 'gpt-4o', temperature => 'NaN')$$);
 -- what calls the inside directly is checked as well
 select t.why($$select mrprompt_internal.enqueue('{"messages": [{"role": "user", "content": "hi"}], "mod\u0065l": "other"}', 'fake-1', 'fake', null, false, '{}', null, null, null)$$);
 select t.why($$select mrprompt_internal.enqueue('[]', 'fake-1', 'fake', null, false, '{}', null, null, null)$$);

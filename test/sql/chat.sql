@@ -37,6 +37,7 @@ select t.label(id), case key_id when :'shared' then 'shared' when :'own' then 'o
 select mrprompt.chat_text('once', provider => 'fake', model => 'fake-1', idempotency_key => 'k1') as first \gset
 select mrprompt.chat_text('once', provider => 'fake', model => 'fake-1', idempotency_key => 'k1') = :'first' as same;
 select state, message from t.try($$select mrprompt.chat_text('twice', provider => 'fake', model => 'fake-1', idempotency_key => 'k1')$$);
+select state from t.try($$select mrprompt.chat_text('once', provider => 'fake', model => 'fake-1', stream => true, idempotency_key => 'k1')$$);
 select t.be('bob');
 select mrprompt.chat_text('once', provider => 'fake', model => 'fake-1', idempotency_key => 'k1') = :'first' as same;
 -- a default provider by setting

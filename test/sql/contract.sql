@@ -67,12 +67,11 @@ select mrprompt.cancel_request(t.id('b'));
 select mrprompt_internal.tend('{"limit": 100}') ->> 'did' as did;
 select t.label(id), status from mrprompt.requests where status = 'cancelled' order by id;
 select count(*) from mrprompt_internal.cancels;
--- a silent fetcher is dead: what it held runs again, and at the third death fails
+-- a fetcher dies: what it held runs again, and at the third death fails
 select t.hello('f3');
 select t.ask('poison');
 select * from t.claim('f3');
-update mrprompt_internal.fetchers set last_seen = now() - interval '1 hour' where id = (select id from t.fetcher where name = 'f3');
-select mrprompt_internal.tend('{"limit": 100}') ->> 'did' as did;
+select mrprompt_internal.fetcher_gone((select id from t.fetcher where name = 'f3'), true);
 select state from t.try($$select * from t.claim('f3')$$);
 select status, wait_reason from mrprompt.requests where id = t.id('poison');
 select t.hello('f3');
@@ -102,5 +101,23 @@ select t.ask('left');
 select * from t.claim('f2');
 select mrprompt_internal.heartbeat((t.args('f2') || '{"leaving": true, "in_flight": []}')::json) is not null as gone;
 select deaths, fetcher_id from mrprompt_internal.queue where request_id = t.id('left');
+-- bytes that end a claim leave the rest ready for the next one
+delete from mrprompt_internal.queue;
+select t.hello('f4');
+select t.ask(l) from unnest(array['m1', 'm2', 'm3']) l;
+select label from t.claim('f4', 10, 1);
+select label from t.claim('f4', 10, 1);
+select label from t.claim('f4', 10, 1);
+-- a fetcher of their own is wanted only for what may be claimed
+select mrprompt_internal.alone_waiting();
+insert into mrprompt_internal.queue (request_id, alone, provider, bytes) values (t.id('a'), true, 'fake', 1);
+select mrprompt_internal.alone_waiting();
+select mrprompt.pause('fake');
+select mrprompt_internal.alone_waiting();
+select mrprompt.resume();
+-- a deleted request leaves nothing in the queue
+insert into mrprompt_internal.queue (request_id, provider, bytes) values (gen_random_uuid(), 'fake', 1);
+select mrprompt_internal.tend('{"limit": 100}') ->> 'did' as did;
+select count(*) from mrprompt_internal.queue q where not exists (select from mrprompt.requests r where r.id = q.request_id);
 -- every attempt has one row in the ledger
 select count(*) = count(distinct (request_id, attempt)) as unique from mrprompt.usage;

@@ -124,6 +124,21 @@ select set_config('request.jwt.claims', :'ann', false) is not null as set;
 select mrprompt.current_user_id();
 select mrprompt.chat_text('for ann', model => 'fake-1', provider => 'fake', user_id => 'aaaaaaaa-0000-4000-8000-000000000001', metadata => '{"label": "api server"}') is not null as queued;
 select mrprompt.add_key('groq', 'sk-test-groq-00001', user_id => 'aaaaaaaa-0000-4000-8000-000000000001', name => 'put in by the server') is not null as added;
+-- a trusted login that is no admin acts for users, too, as long as it acts as itself, and reads what they get
+reset session authorization;
+grant mrprompt_user to authenticator;
+alter role authenticator inherit;
+set session authorization authenticator;
+select mrprompt.chat_text('for bob', model => 'fake-1', provider => 'fake', user_id => 'bbbbbbbb-0000-4000-8000-000000000002') as backend_request \gset
+select status from mrprompt.get_request(:'backend_request');
+select mrprompt.cancel_request(:'backend_request');
+select cancel_requested from mrprompt.get_request(:'backend_request');
+begin; select t.postgrest('authenticated', :'ann');
+select state from t.try(format('select * from mrprompt.get_request(%L)', :'backend_request'));
+select mrprompt_internal.is_cancel_requested(:'backend_request');
+rollback;
+reset session authorization;
+alter role authenticator noinherit;
 -- nobody becomes somebody by SET
 set session authorization plain_user;
 select set_config('request.jwt.claims', :'ann', false) is not null as set;
