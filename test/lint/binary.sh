@@ -19,5 +19,8 @@ check 'every SECURITY DEFINER function pins its search_path' \
 check 'no file names a machine path' "$(git grep -nE '/(home|root|work|farm)/[a-z]' -- . ':!test/lint/binary.sh' 2>/dev/null)"
 check 'the version stands in the control file only' \
     "$(git grep -nF "$(sed -n "s/^default_version *= *'\(.*\)'/\1/p" mrprompt.control)" -- ':!mrprompt.control' ':!CHANGELOG.md' ':!META.json' ':!*.lock' ':!*package*.json' ':!expected' ':!test/unit' 2>/dev/null)"
+version=$(sed -n "s/^default_version *= *'\(.*\)'/\1/p" mrprompt.control)
+check 'META.json and CHANGELOG.md know the version' \
+    "$(grep -qF "\"version\": \"$version\"" META.json && grep -qF "$version" CHANGELOG.md || echo "version $version is missing in one of them")"
 echo "binary: $passed passed, $failed failed"
 [ "$failed" = 0 ]
