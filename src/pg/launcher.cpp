@@ -122,11 +122,13 @@ void probe(int on_their_way) {
     LWLockRelease(slots_lock());
 }
 
+// Where a supervisor runs, house is kept; and a slot that is wanted already takes no wake-up.
 void want_all() {
     LWLockAcquire(slots_lock(), LW_SHARED);
-    for (int i = 0; i < shared_state()->slot_count; ++i)
-        if (OidIsValid(shared_state()->slots[i].database))
-            pg_atomic_write_u32(&shared_state()->slots[i].wanted, 1);
+    for (int i = 0; i < shared_state()->slot_count; ++i) {
+        DatabaseSlot* slot = &shared_state()->slots[i];
+        if (OidIsValid(slot->database) && slot->supervisor_pid == 0) pg_atomic_write_u32(&slot->wanted, 1);
+    }
     LWLockRelease(slots_lock());
 }
 

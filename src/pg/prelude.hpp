@@ -72,6 +72,9 @@ extern "C" {
 #include <utils/uuid.h>
 #include <utils/varlena.h>
 #include <utils/wait_event.h>
+
+// Of libpq/libpq.h, which would need the headers of Kerberos and OpenSSL as well.
+extern bool pq_check_connection(void);
 }
 
 #pragma GCC diagnostic pop

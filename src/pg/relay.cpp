@@ -128,7 +128,7 @@ std::vector<OpenedKey> open_keys(const Answer& answer) {
     keys.reserve(answer.keys);
     for (int i = 0; i < answer.keys; ++i) {
         OpenedKey opened = open_for_relay(or_empty(answer.sealed[i]), or_empty(answer.key_ids[i]),
-                                                or_empty(answer.owners[i]), or_empty(answer.providers[i]));
+                                          or_empty(answer.owners[i]), or_empty(answer.providers[i]));
         keys.push_back({opened.opened, std::move(opened.key), std::move(opened.reason)});
     }
     return keys;

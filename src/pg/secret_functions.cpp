@@ -158,7 +158,7 @@ MRPROMPT_FUNCTION(keyring_state) {
     const std::string problem = keyring_problem();
     const Keyring* keyring = current_keyring();
     return pg::call([&] {
-        Datum values[4] = {BoolGetDatum(keyring != nullptr), 0, 0, 0};
+        Datum values[4] = {BoolGetDatum(keyring_configured()), 0, 0, 0};
         bool nulls[4] = {false, keyring == nullptr, keyring == nullptr, problem.empty()};
         if (keyring != nullptr) {
             values[1] = pg::text_datum(keyring->active().id);

@@ -55,12 +55,12 @@ Loaded& loaded() {
 
 Result<bool> refresh(std::string_view wanted_id) {
     Loaded& state = loaded();
-    const char* path = settings::master_key_file;
-    if (path == nullptr || path[0] == '\0') {
+    if (!keyring_configured()) {
         state.keyring.reset();
         return Error{"not_configured",
                      "no master key is configured, so keys can be neither sealed nor opened"};
     }
+    const char* path = settings::master_key_file;
     const bool current = state.keyring && state.path == path && state.reload == PgReloadTime;
     if (current &&
         (wanted_id.empty() || state.keyring->find(wanted_id) != nullptr || state.stamp == stamp_of(path)))
@@ -185,7 +185,12 @@ Datum master_key_ids(const Keyring& keyring) {
     return PointerGetDatum(construct_array(ids, count, TEXTOID, -1, false, TYPALIGN_INT));
 }
 
+bool keyring_configured() {
+    return settings::master_key_file != nullptr && settings::master_key_file[0] != '\0';
+}
+
 std::string keyring_problem() {
+    if (!keyring_configured()) return kMakeOne;
     const Result<bool> refreshed = refresh({});
     if (!refreshed) return refreshed.error().message;
     for (const MasterKey& key : loaded().keyring->keys()) {

@@ -27,7 +27,11 @@ OpenedKey open_for_relay(std::string_view sealed, const Binding& binding);
 OpenedKey open_for_relay(std::string_view sealed, std::string_view key_id, std::string_view owner,
                          std::string_view provider);
 
-// What is wrong with the keyring as this database sees it; empty when nothing is. Needs a transaction.
+// Whether mrprompt.master_key_file names a file, good or not.
+bool keyring_configured();
+
+// What is wrong with the keyring as this database sees it, or how to make one where none is configured; empty
+// when all is well. Needs a transaction.
 std::string keyring_problem();
 
 // The keyring that the last look at the file gave, or null.
@@ -35,7 +39,5 @@ const Keyring* current_keyring();
 
 // Its ids as text[], in the current memory context. May raise.
 Datum master_key_ids(const Keyring& keyring);
-
-// What relay.cpp calls it.
 
 }  // namespace mrprompt

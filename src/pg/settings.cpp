@@ -33,6 +33,7 @@ namespace {
 constexpr const char* kPrefix = "mrprompt";
 constexpr int kKilobyte = 1024;
 constexpr int kMegabyte = 1024 * kKilobyte;
+constexpr int kMostClaimBytes = 64 * kMegabyte;  // a claim must fit a frame, whatever else is in it
 constexpr int kSecond = 1000;
 constexpr int kMinute = 60 * kSecond;
 
@@ -58,7 +59,7 @@ const IntegerSetting kIntegers[] = {
     {"mrprompt.max_in_flight", "Requests that one fetcher has in flight at most.", &settings::max_in_flight,
      256, 1, 100'000, 0},
     {"mrprompt.claim_bytes", "Bytes of payload that a fetcher claims in one call at most.",
-     &settings::claim_bytes, 32 * kMegabyte, 64 * kKilobyte, 256 * kMegabyte, GUC_UNIT_BYTE},
+     &settings::claim_bytes, 32 * kMegabyte, 64 * kKilobyte, kMostClaimBytes, GUC_UNIT_BYTE},
     {"mrprompt.delta_interval", "How long pieces of a streamed answer are gathered before they are stored.",
      &settings::delta_interval_ms, 50, 1, 10 * kSecond, GUC_UNIT_MS},
     {"mrprompt.heartbeat_interval", "How often a fetcher says that it is alive.",

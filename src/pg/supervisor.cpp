@@ -44,9 +44,10 @@ private:
     void notice_wake();
     void keep_house();
     void look_for_work();
-    void tell_of_the_gone();
+    void clear_up();
     void settle_outcome(Outcome outcome);
-    bool main_wanted() const { return settings::local_fetcher && state_.has_work; }
+    bool all_clear() const { return cleared_up_ && children_.gone.empty(); }
+    bool main_wanted() const { return settings::local_fetcher && state_.has_work && cleared_up_; }
     // How long it stays without work.
     std::int64_t patience() const {
         if (attachment::slot_needed_elsewhere()) return 0;
@@ -59,6 +60,7 @@ private:
     Children children_;
     WaitSet wait_set_;
     housekeeping::State state_;
+    bool cleared_up_ = false;  // after an earlier supervisor; no child starts before
     bool had_work_ = false;
     bool extension_gone_ = false;
     bool announce_ = true;  // fetchers elsewhere are to be told of new work
@@ -69,12 +71,11 @@ private:
     std::int64_t tend_due_ = now_;
     std::int64_t notify_due_ = now_;
     std::int64_t announce_due_ = now_;
-    std::int64_t gone_due_ = now_;
+    std::int64_t clear_up_due_ = now_;
 };
 
 void Supervisor::run() {
     extension_gone_ = !session::extension_present();
-    if (!extension_gone_) settle_outcome(housekeeping::local_fetchers_gone());
     for (;;) {
         Leave const why = reason();
         if (why != Leave::no && leave(why)) return;
@@ -98,7 +99,7 @@ void Supervisor::turn() {
     heard_out_at_ = now_;
     children_.watch(now_);
     keep_house();
-    children_.start(main_wanted(), std::exchange(state_.alone_waiting, 0), now_);
+    if (cleared_up_) children_.start(main_wanted(), std::exchange(state_.alone_waiting, 0), now_);
     if (!settings::local_fetcher) children_.stop_main();
 }
 
@@ -111,10 +112,13 @@ void Supervisor::sleep() {
 
 std::int64_t Supervisor::deadline() const {
     std::int64_t due = std::min(tend_due_, children_.deadline(main_wanted()));
-    due = std::min(due, state_.has_work ? state_due_ : busy_at_ + patience());
+    if (!all_clear()) due = std::min(due, clear_up_due_);
+    if (state_.has_work)
+        due = std::min(due, state_due_);
+    else if (all_clear())
+        due = std::min(due, busy_at_ + patience());
     if (changes_noted()) due = std::min(due, notify_due_);
     if (announce_) due = std::min(due, announce_due_);
-    if (!children_.gone.empty()) due = std::min(due, gone_due_);
     return due;
 }
 
@@ -160,7 +164,7 @@ void Supervisor::settle_outcome(Outcome outcome) {
 }
 
 void Supervisor::keep_house() {
-    tell_of_the_gone();
+    clear_up();
     if (changes_noted() && now_ >= notify_due_) {
         settle_outcome(housekeeping::notify_changes());
         notify_due_ = now_ + kNotifyEveryMs;
@@ -193,17 +197,24 @@ void Supervisor::look_for_work() {
     busy_at_ = now_;
 }
 
-void Supervisor::tell_of_the_gone() {
-    if (now_ < gone_due_) return;
-    while (!children_.gone.empty()) {
-        Children::Gone const& gone = children_.gone.back();
-        Outcome const outcome = housekeeping::fetcher_gone(gone.fetcher, gone.crashed);
+// Queues again what dead fetchers had in flight: an earlier supervisor's, then our own.
+void Supervisor::clear_up() {
+    if (now_ < clear_up_due_) return;
+    while (!all_clear()) {
+        Outcome outcome;
+        if (!cleared_up_) {
+            outcome = housekeeping::local_fetchers_gone();
+        } else {
+            Children::Gone const& gone = children_.gone.back();
+            outcome = housekeeping::fetcher_gone(gone.fetcher, gone.crashed);
+        }
         settle_outcome(outcome);
         if (outcome == Outcome::failed) {
-            gone_due_ = now_ + kRetryMs;
+            clear_up_due_ = now_ + kRetryMs;
             return;
         }
-        children_.gone.pop_back();
+        if (cleared_up_) children_.gone.pop_back();
+        cleared_up_ = true;
         state_due_ = now_;
     }
 }
@@ -212,8 +223,7 @@ Leave Supervisor::reason() const {
     if (ShutdownRequestPending) return Leave::asked;
     if (attachment::blocked()) return Leave::blocked;
     if (extension_gone_) return Leave::extension_missing;
-    bool const idle =
-        !state_.has_work && state_due_ > now_ && children_.gone.empty() && now_ - busy_at_ >= patience();
+    bool const idle = !state_.has_work && state_due_ > now_ && all_clear() && now_ - busy_at_ >= patience();
     return idle ? Leave::idle : Leave::no;
 }
 
@@ -222,8 +232,8 @@ bool Supervisor::leave(Leave why) {
     now_ = monotonic_ms();
     if (why != Leave::extension_missing) {
         if (changes_noted()) (void)housekeeping::notify_changes();
-        gone_due_ = now_;
-        tell_of_the_gone();
+        clear_up_due_ = now_;
+        if (cleared_up_) clear_up();  // else the next supervisor does
     }
     switch (why) {
         case Leave::idle:

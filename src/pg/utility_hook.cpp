@@ -2,6 +2,7 @@
 // is connected, so the supervisor is asked to leave first and kept away until the statement has ended.
 #include "pg/utility_hook.hpp"
 
+#include "pg/log_guard.hpp"
 #include "pg/prelude.hpp"
 #include "pg/shared_state.hpp"
 
@@ -121,6 +122,7 @@ void run(PlannedStmt* statement, const char* query, bool read_only_tree, Process
 void process_utility(PlannedStmt* statement, const char* query, bool read_only_tree,
                      ProcessUtilityContext context, ParamListInfo parameters, QueryEnvironment* environment,
                      DestReceiver* destination, QueryCompletion* completion) {
+    if (IsA(statement->utilityStmt, PrepareStmt)) note_prepared(query);
     Oid const database =
         shared_state() != nullptr ? database_to_free(statement->utilityStmt) : static_cast<Oid>(InvalidOid);
     if (!OidIsValid(database)) {

@@ -1,5 +1,5 @@
-// Keeps the supervisor out of a database while a statement needs that database to itself, and wakes it for
-// prepared transactions.
+// Keeps the supervisor out of a database while a statement needs that database to itself, wakes it for
+// prepared transactions, and shows prepared statements to the log guard.
 #pragma once
 
 namespace mrprompt {

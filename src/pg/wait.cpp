@@ -11,6 +11,7 @@ namespace {
 
 constexpr double kMostMicroseconds = 60e6;
 constexpr double kShareOfTimeout = 0.8;  // the rest is for what the caller does with the answer
+constexpr long kLookAtClientMs = 1000;
 
 double microseconds(const Interval* span) {
     return static_cast<double>(span->time) + span->day * 86400e6 + span->month * (30 * 86400e6);
@@ -20,6 +21,29 @@ double microseconds(const Interval* span) {
 double left_of(int limit_ms, TimestampTz start, TimestampTz now) {
     if (limit_ms <= 0) return kMostMicroseconds;
     return kShareOfTimeout * (limit_ms * 1000.0 - static_cast<double>(now - start));
+}
+
+// The latest that a wait may last from now, whatever its caller asks for.
+TimestampTz longest_until(TimestampTz now) {
+    double wait = kMostMicroseconds;
+    wait = std::min(wait, left_of(StatementTimeout, GetCurrentStatementStartTimestamp(), now));
+#if PG_VERSION_NUM >= 170000
+    wait = std::min(wait, left_of(TransactionTimeout, GetCurrentTransactionStartTimestamp(), now));
+#endif
+    return now + static_cast<TimestampTz>(std::max(wait, 0.0));
+}
+
+// Who waits reads nothing from its client, so nothing else would notice that it is gone. Ends the session
+// then, as client_connection_check_interval does.
+void look_at_client() {
+    static TimestampTz looked_at = 0;
+    TimestampTz const now = GetCurrentTimestamp();
+    if (MyProcPort == nullptr || !TimestampDifferenceExceeds(looked_at, now, kLookAtClientMs)) return;
+    looked_at = now;
+    if (!WaitEventSetCanReportClosed() || pq_check_connection()) return;
+    ClientConnectionLost = true;
+    InterruptPending = true;
+    CHECK_FOR_INTERRUPTS();
 }
 
 void leave_queue(int, Datum) {
@@ -43,11 +67,13 @@ bool sleep_until_changed(ChangeBucket* bucket, uint64 seen, TimestampTz until) {
     bool changed = false;
     for (;;) {
         CHECK_FOR_INTERRUPTS();
+        look_at_client();
         changed = pg_atomic_read_u64(&bucket->counter) != seen;
         if (changed) break;
         long const left_ms = TimestampDifferenceMilliseconds(GetCurrentTimestamp(), until);
         if (left_ms <= 0) break;
-        ConditionVariableTimedSleep(&bucket->changed, left_ms, change_wait_event());
+        ConditionVariableTimedSleep(&bucket->changed, std::min(left_ms, kLookAtClientMs),
+                                    change_wait_event());
     }
     ConditionVariableCancelSleep();
     return changed;
@@ -68,6 +94,7 @@ bool nap(const pg_uuid_t* request, TimestampTz until) {
               change_wait_event());
     ResetLatch(MyLatch);
     CHECK_FOR_INTERRUPTS();
+    look_at_client();
     return true;
 }
 
@@ -85,12 +112,8 @@ MRPROMPT_FUNCTION(begin_wait) {
         ereport(ERROR, (errcode(kBadInput), errmsg("the timeout must not be null"),
                         errhint("Pass an interval such as '5 s', or leave the argument out.")));
     TimestampTz const now = GetCurrentTimestamp();
-    double wait = std::min(microseconds(PG_GETARG_INTERVAL_P(0)), kMostMicroseconds);
-    wait = std::min(wait, left_of(StatementTimeout, GetCurrentStatementStartTimestamp(), now));
-#if PG_VERSION_NUM >= 170000
-    wait = std::min(wait, left_of(TransactionTimeout, GetCurrentTransactionStartTimestamp(), now));
-#endif
-    PG_RETURN_TIMESTAMPTZ(now + static_cast<TimestampTz>(std::max(wait, 0.0)));
+    double const wait = std::clamp(microseconds(PG_GETARG_INTERVAL_P(0)), 0.0, kMostMicroseconds);
+    PG_RETURN_TIMESTAMPTZ(std::min(now + static_cast<TimestampTz>(wait), longest_until(now)));
 }
 
 MRPROMPT_FUNCTION(change_counter) {
@@ -101,7 +124,8 @@ MRPROMPT_FUNCTION(change_counter) {
 MRPROMPT_FUNCTION(wait_for_change) {
     const pg_uuid_t* request = PG_GETARG_UUID_P(0);
     uint64 const seen = static_cast<uint64>(PG_GETARG_INT64(1));
-    TimestampTz const until = PG_GETARG_TIMESTAMPTZ(2);
+    // Any user may call it, with any time.
+    TimestampTz const until = std::min(PG_GETARG_TIMESTAMPTZ(2), longest_until(GetCurrentTimestamp()));
     // On a standby changes arrive with the log, and nobody counts them.
     if (shared_state() == nullptr || RecoveryInProgress()) PG_RETURN_BOOL(nap(request, until));
 

@@ -8,7 +8,7 @@ use Test::More;
 
 my $provider = start_provider();
 my $base = $provider->url;
-my $node = new_cluster('secrets', conf => "log_min_messages = warning\nlog_min_error_statement = error\nlog_connections = off\nlog_disconnections = off\n");
+my $node = new_cluster('secrets', conf => "log_min_messages = warning\nlog_min_error_statement = error\nlog_connections = off\nlog_disconnections = off\nlog_line_prefix = '%m [%p] %e '\n");
 $node->safe_psql('postgres', qq(
     select mrprompt.add_user(login_role => current_user);
     insert into mrprompt.providers (name, protocol, base_url, allow_http) values ('fake', 'openai', '$base/v1', true);));
@@ -43,6 +43,31 @@ for my $wrong (
     # psql shows a person his own statement (LINE, CONTEXT); neither reaches the log.
     unlike($err =~ s/^(LINE|CONTEXT).*//mrs, qr/sk-test-secret/, 'and the message does not repeat the key');
 }
+# PostgreSQL itself quotes these to who wrote them, but not to the log.
+for my $wrong (
+    q(select mrprompt.add_key('fake', '%s)),
+    q(select mrprompt.add_key('fake', "%s")),
+    q(select mrprompt.add_key('fake', 'x') '%s'),
+    q(select mrprompt.add_key('fake', 'x', '{"a": %s}')),
+    q(select mrprompt.update_key('%s', 'x')),
+    q(select mrprompt.add_key('fake', 'x', shared => '%s')),
+    q(select mrprompt.add_key('fake', 'x', "%s" => 1)),
+    q(select mrprompt.add_key('fake', 'x', user_id => '%s'::text::uuid)),
+    q(select mrprompt.mask_key('x'), ('%s' || clock_timestamp())::int),
+    q(prepare p (text, text) as select mrprompt.add_key($1, $2)\\; execute p('fake', "%s")),
+    qq(prepare p (text, text) as select mrprompt.add_key(\$1, \$2);\nexecute p('fake', "%s")),
+    qq(prepare p (text, text) as select mrprompt.add_key(\$1, \$2);\nexecute p('fake', '%s)),
+    qq(prepare p (text, uuid) as select mrprompt.encrypt_key(\$1, \$2);\nexplain execute p('x', '%s')),
+    q(select pg_terminate_backend(pg_backend_pid()), 'add_key %s'))
+{
+    ($code, $out, $err) = $node->psql('postgres', sprintf($wrong, key()));
+    isnt($code, 0, "refused: $wrong");
+    unlike($err, qr/carries an API key/, 'and its writer is told why');
+}
+my $log = slurp_file($node->logfile);
+like($log, qr/22P02 ERROR:  a statement that carries an API key failed$/m, 'the log says that something failed, and the SQLSTATE');
+like($log, qr/57P01 FATAL:  a statement that carries an API key failed$/m, 'an end of session too');
+
 ($code, $out, $err) = $node->psql('postgres', qq(select mrprompt.decrypt_key('$sealed', '00000000-0000-7000-8000-000000000002')));
 like($err, qr/does not open/, 'a sealed key moved to another row does not open');
 is($node->safe_psql('postgres', qq(select mrprompt.decrypt_key('$sealed', '00000000-0000-7000-8000-000000000001'))), $keys[4], 'in its place it does');
