@@ -21,7 +21,7 @@ owner=$(id -un)
 as_owner=()
 if [ "$(id -u)" = 0 ]; then
     owner=postgres
-    as_owner=(runuser -u postgres --)
+    as_owner=(env -C / runuser -u postgres --)  # it may not enter this folder
 fi
 bindir=$(pg_config --bindir)
 # The server's folder lies in build/; where that user cannot go there (a checkout in root's home), in a temporary one.
@@ -53,7 +53,7 @@ listen_addresses = ''
 unix_socket_directories = '$socket'
 CONF
 "${as_owner[@]}" "$bindir/pg_ctl" -D "$place/data" -l "$place/log" -s -w start
-export PGHOST=$socket PGUSER=demo PGDATABASE=postgres PGOPTIONS='-c client_min_messages=warning'
+export PGHOST=$socket PGUSER=demo PGDATABASE=postgres PGOPTIONS='-c client_min_messages=warning' PSQL_PAGER=
 sql() { psql -XAtq -v ON_ERROR_STOP=1 "$@"; }
 show() { printf '%s=> %s%s\n' "$dim" "$1" "$reset"; psql -Xq -v ON_ERROR_STOP=1 -P footer=off -c "$1"; }
 

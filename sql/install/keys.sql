@@ -13,6 +13,8 @@ create table mrprompt_internal.lookup_key (
     sealed text not null
 );
 comment on table mrprompt_internal.lookup_key is 'The random key of hash_key(), sealed; made at first use.';
+alter table mrprompt_internal.master_keys enable row level security;
+alter table mrprompt_internal.lookup_key enable row level security;
 
 create table mrprompt.api_keys (
     id uuid primary key default mrprompt_internal.uuidv7(),

@@ -7,8 +7,9 @@
 \pset format unaligned
 -- objects: kind, name, owner, and how a function is made
 select d.type, d.identity, coalesce(r.rolname, '') as owner, coalesce(l.lanname || case when p.prosecdef then ' definer' else '' end, '') as how
-from (select (pg_identify_object(classid, objid, 0)).type, (pg_identify_object(classid, objid, 0)).identity, classid, objid
-      from pg_depend where refclassid = 'pg_extension'::regclass
+from (select type, replace(identity, 'pg_catalog.', '') as identity, classid, objid  -- version 17 and later write plain json
+      from pg_depend, pg_identify_object(classid, objid, 0)
+      where refclassid = 'pg_extension'::regclass
         and refobjid = (select oid from pg_extension where extname = 'mrprompt') and deptype = 'e') d
 left join pg_proc p on d.classid = 'pg_proc'::regclass and p.oid = d.objid
 left join pg_language l on l.oid = p.prolang

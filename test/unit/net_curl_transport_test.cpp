@@ -3,6 +3,7 @@
 
 #include <gtest/gtest.h>
 #include <poll.h>
+#include <sys/resource.h>
 
 #include <map>
 
@@ -246,6 +247,10 @@ TEST_F(NetCurlTransport, a_cancelled_exchange_is_never_heard_of_and_its_connecti
 
 TEST_F(NetCurlTransport, a_thousand_requests_run_at_once_in_the_time_of_one) {
     constexpr int kCount = 1'000;
+    rlimit limit{};  // both ends of each connection are in this process; 1024 would be too few
+    ASSERT_EQ(getrlimit(RLIMIT_NOFILE, &limit), 0);
+    limit.rlim_cur = limit.rlim_max;
+    ASSERT_EQ(setrlimit(RLIMIT_NOFILE, &limit), 0);
     const std::int64_t before = clock.now_ms();
     for (int i = 0; i < kCount; ++i) transport.start(++last_id, request(server.url("/later")), 1 << 20);
     run_until(kCount);
