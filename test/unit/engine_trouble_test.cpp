@@ -46,6 +46,95 @@ TEST_F(EngineTrouble, a_claim_whose_answer_makes_no_sense_is_relisted) {
     expect(CallKind::heartbeat);
 }
 
+TEST_F(EngineTrouble, a_claim_too_large_to_be_carried_is_relisted_and_made_again_for_half_the_bytes) {
+    make();
+    greet({{"claim_bytes", 1000}});
+    for (const int bytes : {500, 250}) {
+        fail("54000", "the answer is larger than a frame may be");
+        pass(200);
+        EXPECT_TRUE(expect(CallKind::heartbeat)["in_flight"].empty());
+        answer({{"settings", {{"claim_bytes", 1000}}}});
+        EXPECT_EQ(expect(CallKind::claim)["bytes"], bytes);
+    }
+    Json claim = claimed({job(1)});
+    claim["padding"] = std::string(200, 'x');  // half of what was asked for: there is more
+    answer(claim, keys());
+    EXPECT_EQ(expect(CallKind::claim)["bytes"], 1000);
+}
+
+TEST_F(EngineTrouble, the_answer_that_holds_most_ends_when_all_hold_too_much) {
+    FetcherOptions options;
+    options.max_held_bytes = 10'000;
+    make(options);
+    greet();
+    give({job(1, false), job(2, false)});
+    for (std::uint64_t id : transport.order) transport.head(id, 200, {{"content-type", "application/json"}});
+    transport.body(transport.order[0], "{\"id\":\"" + std::string(3'000, 'a'));
+    transport.body(transport.order[1], "{\"id\":\"" + std::string(6'000, 'b'));
+    step();
+    expect_quiet();
+    transport.body(transport.order[0], std::string(2'000, 'a'));
+    step();
+    EXPECT_EQ(transport.cancelled, (std::set<std::uint64_t>{transport.order[1]}));
+    const Json outcomes = expect(CallKind::settle)["outcomes"];
+    ASSERT_EQ(outcomes.size(), 1u);
+    EXPECT_EQ(outcomes[0]["request"], uuid(2));
+    EXPECT_EQ(outcomes[0]["result"], "failed");
+    EXPECT_EQ(outcomes[0]["error"]["type"], "response_too_large");
+    EXPECT_EQ(log.size(), 1u);
+    answer(kSettled);
+    transport.body(transport.order[0], std::string(4'000, 'a'));
+    step();
+    expect_quiet();
+}
+
+TEST_F(EngineTrouble, what_the_database_has_taken_holds_nothing_more) {
+    FetcherOptions options;
+    options.max_held_bytes = 5'000;
+    make(options);
+    greet();
+    for (int n = 1; n <= 5; ++n) {
+        give({job(n)});
+        const std::uint64_t id = transport.order.back();
+        stream_head(id);
+        say(id, std::string(1'500, 'a'));
+        finish_stream(id);
+        step();
+        EXPECT_EQ(expect(CallKind::settle)["outcomes"][0]["result"], "succeeded");
+        store.wake = true;
+        answer(kSettled);
+        expect(CallKind::claim);
+    }
+}
+
+TEST_F(EngineTrouble, a_large_outcome_that_waits_makes_room_before_smaller_answers_do) {
+    FetcherOptions options;
+    options.max_held_bytes = 15'000;
+    make(options);
+    greet();
+    give({job(1), job(2)});
+    store.connected = false;
+    const std::uint64_t large = transport.order[0], small = transport.order[1];
+    stream_head(large);
+    say(large, std::string(5'000, 'a'));  // in the delta, and in the response
+    finish_stream(large);
+    stream_head(small);
+    say(small, std::string(1'000, 'b'));
+    step();
+    EXPECT_TRUE(log.empty());
+    for (int piece = 0; piece < 2; ++piece) say(small, std::string(1'000, 'b'));
+    step();
+    EXPECT_EQ(log.size(), 1u);
+    EXPECT_FALSE(transport.cancelled.contains(small));
+    store.connected = true;
+    step();
+    const Json outcome = expect(CallKind::settle)["outcomes"][0];
+    EXPECT_EQ(outcome["request"], uuid(1));
+    EXPECT_EQ(outcome["result"], "failed");
+    EXPECT_EQ(outcome["error"]["type"], "response_too_large");
+    EXPECT_TRUE(outcome["response"].is_null());
+}
+
 TEST_F(EngineTrouble, a_settle_whose_reply_was_lost_is_sent_again_with_the_same_body) {
     make();
     greet();

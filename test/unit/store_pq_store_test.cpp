@@ -1,11 +1,14 @@
-// The libpq store without a server: how it waits for one. With a server it is tested end to end, in test/t.
+// The libpq store without a database: how it waits for one, and what it does when one falls silent. With a
+// database it is tested end to end, in test/t.
 #include "store/pq_store.hpp"
 
 #include <gtest/gtest.h>
+#include <netinet/tcp.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
 #include "engine_twins.hpp"
+#include "pq_server.hpp"
 
 namespace mrprompt {
 namespace {
@@ -27,6 +30,134 @@ TEST(StorePqStore, a_database_that_is_away_is_tried_again_with_growing_patience_
     EXPECT_EQ(pauses, (std::vector<std::int64_t>{100, 200, 400, 800, 1600, 3200, 6400, 10000, 10000}));
     ASSERT_EQ(log.size(), 1u);
     EXPECT_NE(log[0].find("/nonexistent"), std::string::npos);
+}
+
+class StorePqServer : public ::testing::Test {
+protected:
+    void make(const std::string& version, const std::string& more = "") {
+        server.emplace(version);
+        store.emplace(server->dsn() + more, KeyOpener(""), clock,
+                      [this](std::string_view line) { log.emplace_back(line); });
+    }
+    void turn() {
+        store->pump();
+        server->pump();
+        usleep(100);
+    }
+    bool connect() {
+        for (int turns = 0; turns < 5'000 && !store->ready(); ++turns) turn();
+        return store->ready();
+    }
+    std::optional<Reply> reply() {
+        std::optional<Reply> reply;
+        for (int turns = 0; turns < 5'000 && !reply; ++turns) {
+            turn();
+            reply = store->reply();
+        }
+        return reply;
+    }
+    int option(int level, int name) const {
+        int value = -1;
+        socklen_t length = sizeof value;
+        getsockopt(store->fd(), level, name, &value, &length);
+        return value;
+    }
+    // Whatever is on its way arrives; the clock stands still.
+    void settle() {
+        for (int turns = 0; turns < 50; ++turns) turn();
+    }
+
+    test::FakeClock clock;
+    std::vector<std::string> log;
+    std::optional<test::PqServer> server;
+    std::optional<PqStore> store;
+};
+
+TEST_F(StorePqServer,
+       a_server_that_is_gone_without_a_word_is_noticed_by_keepalives_unless_the_dsn_says_otherwise) {
+    make("15.3");
+    ASSERT_TRUE(connect());
+    EXPECT_EQ(option(SOL_SOCKET, SO_KEEPALIVE), 1);
+    EXPECT_EQ(option(IPPROTO_TCP, TCP_KEEPIDLE), 10);
+    EXPECT_EQ(option(IPPROTO_TCP, TCP_KEEPINTVL), 5);
+    EXPECT_EQ(option(IPPROTO_TCP, TCP_KEEPCNT), 3);
+    EXPECT_EQ(option(IPPROTO_TCP, TCP_USER_TIMEOUT), 20'000);
+    make("15.3", " keepalives_idle=77 tcp_user_timeout=5000");
+    ASSERT_TRUE(connect());
+    EXPECT_EQ(option(IPPROTO_TCP, TCP_KEEPIDLE), 77);
+    EXPECT_EQ(option(IPPROTO_TCP, TCP_KEEPINTVL), 5);
+    EXPECT_EQ(option(IPPROTO_TCP, TCP_USER_TIMEOUT), 5'000);
+}
+
+TEST_F(StorePqServer, a_call_that_is_not_answered_is_given_up_and_the_connection_with_it) {
+    make("15.3");
+    ASSERT_TRUE(connect());
+    server->silent = true;
+    store->call(CallKind::settle, "{}");
+    settle();
+    EXPECT_EQ(server->calls.size(), 1u);
+    EXPECT_EQ(store->deadline(), clock.now + 30'000);
+    clock.now += 29'999;
+    settle();
+    EXPECT_FALSE(store->reply());
+    clock.now += 1;
+    const auto lost = reply();
+    ASSERT_TRUE(lost);
+    EXPECT_EQ(lost->sqlstate, "08006");
+    EXPECT_FALSE(store->ready());
+    EXPECT_EQ(log.size(), 1u);
+    server->silent = false;
+    clock.now = store->deadline();
+    ASSERT_TRUE(connect());
+    EXPECT_EQ(server->connections, 2);
+    store->call(CallKind::settle, "{}");
+    const auto answered = reply();
+    ASSERT_TRUE(answered);
+    EXPECT_EQ(answered->sqlstate, "");
+    EXPECT_EQ(answered->body, "{}");
+}
+
+TEST_F(StorePqServer, a_call_has_its_time_as_long_as_something_comes) {
+    make("15.3");
+    ASSERT_TRUE(connect());
+    server->silent = true;
+    store->call(CallKind::claim, "{}");
+    settle();
+    clock.now += 29'000;
+    server->notify();
+    settle();
+    EXPECT_EQ(store->deadline(), clock.now + 30'000);
+    clock.now += 29'000;
+    settle();
+    EXPECT_FALSE(store->reply());
+}
+
+TEST_F(StorePqServer, an_answer_that_came_while_this_process_was_stopped_counts) {
+    make("15.3");
+    ASSERT_TRUE(connect());
+    store->call(CallKind::heartbeat, "{}");
+    for (int turns = 0; turns < 50; ++turns) {
+        server->pump();
+        usleep(100);
+    }
+    clock.now += 60'000;
+    const auto answered = reply();
+    ASSERT_TRUE(answered);
+    EXPECT_EQ(answered->sqlstate, "");
+}
+
+TEST_F(StorePqServer, the_session_is_independent_of_alter_database_in_what_its_server_knows) {
+    make("16.9");
+    ASSERT_TRUE(connect());
+    ASSERT_EQ(server->queries.size(), 1u);
+    for (const char* setting : {"set lock_timeout = '1s';", "set idle_in_transaction_session_timeout = '0';",
+                                "set row_security = 'on';", "set default_transaction_deferrable = 'off';"}) {
+        EXPECT_NE(server->queries[0].find(setting), std::string::npos) << setting;
+    }
+    EXPECT_EQ(server->queries[0].find("set transaction_timeout"), std::string::npos);
+    make("17.0");
+    ASSERT_TRUE(connect());
+    EXPECT_NE(server->queries[0].find("set transaction_timeout = '0';"), std::string::npos);
 }
 
 TEST(StoreKeyOpener, a_fetcher_without_master_keys_says_so) {

@@ -40,6 +40,10 @@ void Fetcher::step() {
     if (finished_) return;
     if (store_.stop_asked()) return finish(exit_code_);
     transport_.pump(flights_);
+    if (const std::size_t ended = flights_.keep_within(options_.max_held_bytes)) {
+        options_.log("the answers in flight hold too much memory, ended the largest: " +
+                     std::to_string(ended));
+    }
     while (!finished_) {
         auto reply = store_.reply();
         if (!reply) break;
@@ -163,11 +167,12 @@ bool Fetcher::send(CallKind kind, std::int64_t now) {
             return true;
         case CallKind::claim:
             asked_room_ = room();
+            asked_bytes_ = std::max<std::int64_t>(1, settings_.claim_bytes >> std::min(claim_halvings_, 30));
             woken_ = more_ = false;
             claim_at_ = kNever;
             poll_at_ = now + settings_.poll_ms;
             send_plain(kind, ",\"room\":" + std::to_string(asked_room_) +
-                                 ",\"bytes\":" + std::to_string(settings_.claim_bytes));
+                                 ",\"bytes\":" + std::to_string(asked_bytes_));
             break;
         case CallKind::tend:
             tend_at_ = now + kTendMs;

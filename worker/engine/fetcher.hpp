@@ -26,6 +26,7 @@ struct FetcherOptions {
     int in_flight_cap = 0;          // at most so many in flight, whatever the settings say; 0: as they say
     int drain_grace_ms = 30'000;    // how long drain() lets transfers go on
     int alone_patience_ms = 5'000;  // how long an alone fetcher waits for its request
+    std::size_t max_held_bytes = 1u << 30;  // by all answers together, far from the limit of the process
     std::function<void(std::string_view)> log = [](std::string_view) {
     };  // one line for the operator, no secrets
 };
@@ -93,6 +94,8 @@ private:
     bool more_ = false;    // the last claim left some behind
     bool relist_ = false;  // a claim's reply was lost: heartbeat before claiming again
     int asked_room_ = 0;
+    std::int64_t asked_bytes_ = 0;
+    int claim_halvings_ = 0;  // claims in a row whose answer was too large to be carried
     std::int64_t claim_at_ = kNever;
     std::int64_t poll_at_ = 0;
     std::int64_t heartbeat_at_ = kNever;

@@ -14,6 +14,9 @@ constexpr std::int64_t kBusyMs = 100;
 constexpr std::int64_t kClaimAgainMs = 250;  // a claim that found something says nothing of what comes later
 constexpr int kMaxClaimRows = 10'000;        // the database hands out no more at once
 
+// A claim that took effect, but whose answer was too large for a frame; or one too large to be made.
+constexpr char kTooLarge[] = "54000";
+
 // Whether the call took effect is not known.
 bool lost_sight(const std::string& sqlstate) {
     return sqlstate.starts_with("08") || sqlstate.starts_with("57P0");
@@ -111,9 +114,10 @@ void Fetcher::on_claim(Reply& reply) {
         heartbeat_at_ = hold_until_ = now + kMaxHoldMs;
         return;
     }
+    claim_halvings_ = 0;
     const auto jobs = static_cast<int>(claim->jobs.size());
     more_ = jobs >= std::min(asked_room_, kMaxClaimRows) ||
-            (jobs > 0 && static_cast<std::int64_t>(reply.body.size()) >= settings_.claim_bytes / 2);
+            (jobs > 0 && static_cast<std::int64_t>(reply.body.size()) >= asked_bytes_ / 2);
     if (claim->next_ms) claim_at_ = now + std::max<std::int64_t>(*claim->next_ms, 1);
     if (jobs > 0) claim_at_ = std::min(claim_at_, now + kClaimAgainMs);
     if (jobs > 0) took_alone_ = true;
@@ -205,7 +209,8 @@ void Fetcher::on_failure(const Reply& reply, Call call) {
     switch (call.kind) {
         case CallKind::claim:
             woken_ = true;
-            if (lost) {
+            if (reply.sqlstate == kTooLarge) ++claim_halvings_;
+            if (lost || reply.sqlstate == kTooLarge) {
                 relist_ = true;
                 heartbeat_at_ = std::min(heartbeat_at_, hold_until_);
             }

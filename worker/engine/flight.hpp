@@ -29,6 +29,8 @@ struct Flight {
     std::int64_t started_ms = 0;
     std::optional<std::int64_t> first_token_ms;
     std::int64_t text_bytes = 0;  // of content, reasoning, refusal and arguments seen
+    std::size_t received = 0;     // bytes of body
+    std::size_t held = 0;         // its share of what Flights::keep_within counts
 
     Delta unsent;  // streamed requests only
     int next_seq = 1;

@@ -10,6 +10,8 @@ namespace mrprompt {
 namespace {
 
 constexpr std::size_t kMaxRequestIdBytes = 200;
+constexpr char kTooMuchHeld[] =
+    "the answers in flight hold more memory than the fetcher may use, and this one holds most";
 
 std::size_t text_bytes(const Delta& delta) {
     std::size_t bytes = delta.content.size() + delta.reasoning.size() + delta.refusal.size();
@@ -109,8 +111,10 @@ void Flights::on_body(std::uint64_t transfer, std::string_view bytes) {
     if (place == flights_.end() || !place->second.decoder) return;
     Flight& flight = place->second;
     const std::size_t before = text_bytes(flight.unsent);
+    flight.received += bytes.size();
     flight.decoder->feed(bytes, flight.unsent);
     took_in(transfer, flight, before);
+    hold(flight, flight.received + text_bytes(flight.unsent));
 }
 
 void Flights::took_in(std::uint64_t id, Flight& flight, std::size_t before) {
@@ -213,12 +217,38 @@ void Flights::drop_all() {
     delta_bytes_ = 0;
 }
 
+std::size_t Flights::keep_within(std::size_t bytes) {
+    std::size_t ended = 0;
+    for (; held_bytes_ > bytes; ++ended) {
+        const auto most = std::max_element(
+            flights_.begin(), flights_.end(),
+            [](const auto& one, const auto& other) { return one.second.held < other.second.held; });
+        auto& [id, flight] = *most;
+        if (flight.phase == Phase::settling) {
+            make_bare(flight, "response_too_large", kTooMuchHeld);
+        } else {
+            transport_.cancel(id);
+            flight.unsent = Delta();
+            if (flight.decoder) flight.decoder->completion().raw_usage = nullptr;  // of any size
+            finish(id, flight, failure("response_too_large", kTooMuchHeld));
+        }
+        hold(flight, 0);  // what is left is little, and nothing would be gained by ending it again
+    }
+    return ended;
+}
+
+void Flights::hold(Flight& flight, std::size_t bytes) {
+    held_bytes_ += bytes - flight.held;
+    flight.held = bytes;
+}
+
 void Flights::finish(std::uint64_t id, Flight& flight, Ending ending) {
     ending.total_ms = clock_.now_ms() - flight.started_ms;
     if (ending.kind == OutcomeKind::retry) flight.again_ms = ending.retry_after_ms;
     Completion* done = flight.decoder ? &flight.decoder->completion() : nullptr;
     flight.outcome = outcome_json(flight, done, std::move(ending));
     flight.outcome.shrink_to_fit();
+    hold(flight, flight.outcome.size());
     flight.decoder.reset();
     flight.key.reset();
     flight.phase = Phase::settling;
@@ -242,6 +272,7 @@ void Flights::erase(Table::iterator place) {
     } else {
         transport_.cancel(place->first);
     }
+    hold(place->second, 0);
     by_request_.erase(place->second.request);
     flights_.erase(place);
 }

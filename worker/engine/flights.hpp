@@ -42,6 +42,9 @@ public:
     void fail(const std::string& request, std::string type, std::string message);
     void hand_back();  // every active one: to be tried elsewhere, at once
     void drop_all();
+    // While all of them hold more than `bytes`, the one that holds most ends as response_too_large. Counted
+    // are bodies received, deltas not yet sent and outcomes that wait. How many ended so.
+    std::size_t keep_within(std::size_t bytes);
 
     std::size_t size() const { return flights_.size(); }
     std::size_t active() const { return flights_.size() - settling_; }
@@ -72,6 +75,8 @@ private:
 
     void finish(std::uint64_t id, Flight& flight, Ending ending);
     void took_in(std::uint64_t id, Flight& flight, std::size_t before);
+    void hold(Flight& flight, std::size_t bytes);
+    void make_bare(Flight& flight, std::string type, std::string message);
     Table::iterator find(const std::string& request);
     Flight* find(const Item& item);
     void erase(Table::iterator place);
@@ -82,6 +87,7 @@ private:
     std::unordered_map<std::string, std::uint64_t> by_request_;
     std::uint64_t next_id_ = 1;
     std::size_t settling_ = 0;
+    std::size_t held_bytes_ = 0;
 
     std::vector<std::uint64_t> with_deltas_;  // in the order of their first unsent delta; may name the dead
     std::int64_t deltas_since_ = kNever;

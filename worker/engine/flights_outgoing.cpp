@@ -45,6 +45,7 @@ std::vector<Item> Flights::take_deltas() {
         if (flight.unsent.empty()) continue;  // it ended: its outcome carries the tail
         Delta delta = std::move(flight.unsent);
         flight.unsent = Delta();
+        hold(flight, flight.received);
         items.push_back({place->first, flight.request, flight.attempt,
                          delta_json(flight, flight.next_seq++, std::move(delta)), std::nullopt});
         bytes += items.back().json.size();
@@ -78,6 +79,7 @@ std::vector<Item> Flights::take_outcomes() {
         items.push_back(
             {place->first, flight.request, flight.attempt, std::move(flight.outcome), flight.again_ms});
         flight.outcome.clear();
+        hold(flight, 0);
         bytes += items.back().json.size();
     }
     return items;
@@ -92,6 +94,7 @@ void Flights::settle_later(Item&& item, std::int64_t at_ms) {
     Flight* flight = find(item);
     if (flight == nullptr) return;
     flight->outcome = std::move(item.json);
+    hold(*flight, flight->outcome.size());
     later_.emplace_back(at_ms, item.flight);
 }
 
@@ -99,14 +102,20 @@ bool Flights::settle_barely(const Item& item, std::string_view reason) {
     Flight* flight = find(item);
     if (flight == nullptr) return true;
     if (flight->outcome_bare) return false;
-    flight->outcome_bare = true;
-    Ending ending;
-    ending.error =
-        OutcomeError{0, "rejected_by_database", "the answer could not be stored: " + std::string(reason)};
-    ending.total_ms = clock_.now_ms() - flight->started_ms;
-    flight->outcome = outcome_json(*flight, nullptr, std::move(ending));
+    make_bare(*flight, "rejected_by_database", "the answer could not be stored: " + std::string(reason));
     with_outcome_.push_back(item.flight);
     return true;
+}
+
+// A failure without an answer takes the place of the flight's outcome.
+void Flights::make_bare(Flight& flight, std::string type, std::string message) {
+    Ending ending;
+    ending.error = OutcomeError{0, std::move(type), std::move(message)};
+    ending.total_ms = clock_.now_ms() - flight.started_ms;
+    flight.outcome_bare = true;
+    flight.again_ms.reset();
+    flight.outcome = outcome_json(flight, nullptr, std::move(ending));
+    hold(flight, flight.outcome.size());
 }
 
 std::string Flights::in_flight_json() const {

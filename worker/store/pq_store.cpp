@@ -5,6 +5,7 @@
 
 #include <algorithm>
 #include <utility>
+#include <vector>
 
 #include "core/json.hpp"
 #include "core/text.hpp"
@@ -15,14 +16,53 @@ namespace {
 constexpr std::int64_t kFirstPauseMs = 100;
 constexpr std::int64_t kLongestPauseMs = 10'000;
 constexpr std::int64_t kConnectMs = 15'000;
+constexpr std::int64_t kSilenceMs =
+    30'000;  // a live server answers: its statements wait 1 s for a lock at most
 constexpr std::int64_t kNotifyEveryMs = 20;
 constexpr std::int64_t kNotifyLatestMs = 100;  // a busy connection, too, tells clients so soon
 
+// Before the DSN, which may say otherwise: what a server that is gone without a word is noticed by.
+constexpr const char* kConnectDefaults[][2] = {
+    {"keepalives", "1"},       {"keepalives_idle", "10"},     {"keepalives_interval", "5"},
+    {"keepalives_count", "3"}, {"tcp_user_timeout", "20000"},
+};
+
 // ALTER DATABASE and ALTER ROLE reach this session; the contract must not depend on what they say.
-constexpr char kPrepare[] =
-    "set default_transaction_isolation = 'read committed'; set default_transaction_read_only = off;"
-    "set search_path = pg_catalog; set timezone = 'UTC'; set lock_timeout = '1s'; set statement_timeout = 0;"
-    "set idle_session_timeout = 0; set client_min_messages = 'error'";
+// The same list as the supervisor's in src/pg/session.cpp, but for session_replication_role (superusers
+// only).
+struct SessionSetting {
+    const char* name;
+    const char* value;
+    int since = 0;  // PQserverVersion
+};
+constexpr SessionSetting kSettings[] = {
+    {"default_transaction_isolation", "read committed"},
+    {"default_transaction_read_only", "off"},
+    {"default_transaction_deferrable", "off"},
+    {"lock_timeout", "1s"},
+    {"statement_timeout", "0"},
+    {"idle_in_transaction_session_timeout", "0"},
+    {"idle_session_timeout", "0"},
+    {"transaction_timeout", "0", 170000},
+    {"search_path", "pg_catalog"},
+    {"row_security", "on"},
+    {"TimeZone", "UTC"},
+    {"DateStyle", "ISO"},
+    {"IntervalStyle", "postgres"},
+    {"extra_float_digits", "1"},
+    {"bytea_output", "hex"},
+    {"jit", "off"},
+    {"client_min_messages", "error"},
+};
+
+std::string session_settings(int server_version) {
+    std::string sql;
+    for (const SessionSetting& setting : kSettings) {
+        if (server_version < setting.since) continue;
+        sql += std::string("set ") + setting.name + " = '" + setting.value + "';";
+    }
+    return sql;
+}
 
 const char* statement(CallKind kind) {
     switch (kind) {
@@ -103,13 +143,10 @@ std::int64_t PqStore::deadline() const {
     switch (state_) {
         case State::waiting:
             return connect_at_;
-        case State::connecting:
-        case State::prepare:
-            return give_up_at_;
         case State::idle:
             return changes_ ? notified_at_ + kNotifyEveryMs : INT64_MAX;
         default:
-            return INT64_MAX;
+            return give_up_at_;
     }
 }
 
@@ -117,18 +154,25 @@ void PqStore::pump() {
     const std::int64_t now = clock_.now_ms();
     if (state_ == State::waiting && now >= connect_at_) connect();
     if (state_ == State::connecting) go_on_connecting();
-    if ((state_ == State::connecting || state_ == State::prepare) && now >= give_up_at_)
-        lose("no answer in time");
     if (connection_ && state_ != State::connecting && state_ != State::waiting) receive();
+    if (state_ != State::waiting && state_ != State::idle && now >= give_up_at_) lose("no answer in time");
     if (state_ == State::idle) notify_when_due();
 }
 
 // --- connecting --------------------------------------------------------------------------------------------
 
 void PqStore::connect() {
-    const char* const names[] = {"dbname", "application_name", "client_encoding", nullptr};
-    const char* const values[] = {dsn_.c_str(), "mrprompt-fetcher", "UTF8", nullptr};
-    connection_.reset(PQconnectStartParams(names, values, 1));
+    std::vector<const char*> names, values;
+    const auto add = [&](const char* name, const char* value) {
+        names.push_back(name);
+        values.push_back(value);
+    };
+    for (const auto& [name, value] : kConnectDefaults) add(name, value);
+    add("dbname", dsn_.c_str());
+    add("application_name", "mrprompt-fetcher");
+    add("client_encoding", "UTF8");
+    add(nullptr, nullptr);
+    connection_.reset(PQconnectStartParams(names.data(), values.data(), 1));
     if (!connection_ || PQstatus(connection_.get()) == CONNECTION_BAD) {
         return lose(connection_ ? one_line(PQerrorMessage(connection_.get())) : "out of memory");
     }
@@ -140,13 +184,12 @@ void PqStore::connect() {
 
 void PqStore::go_on_connecting() {
     // PQconnectPoll may only be called when the socket is ready.
-    pollfd socket{fd(), events(), 0};
-    if (socket.fd >= 0 && poll(&socket, 1, 0) < 1) return;
+    if (fd() >= 0 && !socket_ready()) return;
     polling_ = PQconnectPoll(connection_.get());
     if (polling_ == PGRES_POLLING_FAILED) return lose(one_line(PQerrorMessage(connection_.get())));
     if (polling_ != PGRES_POLLING_OK) return;
     PQsetnonblocking(connection_.get(), 1);
-    run(State::prepare, kPrepare);
+    run(State::prepare, session_settings(PQserverVersion(connection_.get())).c_str());
 }
 
 void PqStore::lose(const std::string& why) {
@@ -165,6 +208,7 @@ void PqStore::lose(const std::string& why) {
 
 void PqStore::run(State state, const char* sql, const std::string* argument) {
     state_ = state;
+    give_up_at_ = clock_.now_ms() + kSilenceMs;
     result_.reset();
     int sent = 0;
     if (argument != nullptr) {
@@ -177,8 +221,15 @@ void PqStore::run(State state, const char* sql, const std::string* argument) {
     flushing_ = PQflush(connection_.get()) == 1;
 }
 
+bool PqStore::socket_ready() const {
+    pollfd socket{fd(), events(), 0};
+    return poll(&socket, 1, 0) > 0;
+}
+
 void PqStore::receive() {
     PGconn* const connection = connection_.get();
+    // A large call or answer on a slow line takes its time: only silence counts.
+    if (state_ != State::idle && socket_ready()) give_up_at_ = clock_.now_ms() + kSilenceMs;
     if (PQconsumeInput(connection) != 1) return lose(one_line(PQerrorMessage(connection)));
     if (flushing_) {
         const int left = PQflush(connection);

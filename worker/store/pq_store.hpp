@@ -14,9 +14,9 @@
 
 namespace mrprompt {
 
-// Connects, and connects again with growing patience when the connection is lost; a call that was under way
-// is then answered with SQLSTATE 08006. Listens for wakes, and sends the notifications that clients follow.
-// Nothing blocks but the resolution of the database's host name.
+// Connects, and connects again with growing patience when the connection is lost, or brings nothing for 30 s
+// during a call; a call that was under way is then answered with SQLSTATE 08006. Listens for wakes, and sends
+// the notifications that clients follow. Nothing blocks but the resolution of the database's host name.
 class PqStore final : public Store {
 public:
     // `dsn`: a libpq connection string or URI. `log` gets one line per event that an operator should know.
@@ -49,6 +49,7 @@ private:
     void go_on_connecting();
     void lose(const std::string& why);
     void run(State state, const char* sql, const std::string* argument = nullptr);
+    bool socket_ready() const;
     void receive();
     void finished();
     void answer_call(const PGresult* rows, bool failed, const char* sqlstate);
@@ -65,7 +66,7 @@ private:
     State state_ = State::waiting;
     PostgresPollingStatusType polling_ = PGRES_POLLING_WRITING;
     std::int64_t connect_at_ = 0;  // waiting: when to try again
-    std::int64_t give_up_at_ = 0;  // connecting, prepare: when that took too long
+    std::int64_t give_up_at_ = 0;  // connecting, or busy: when the silence was too long
     int troubles_ = 0;
     bool flushing_ = false;
     Rows result_;  // of the statement under way
