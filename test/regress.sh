@@ -22,7 +22,7 @@ cat >"$scratch/server.conf" <<CONF
 shared_preload_libraries = 'mrprompt'
 mrprompt.master_key_file = '$scratch/master.keys'
 mrprompt.local_fetcher = off
-mrprompt.trusted_logins = 'authenticator'
+mrprompt.trusted_logins = 'authenticator, back_end'
 max_prepared_transactions = 5
 fsync = off
 CONF
@@ -43,8 +43,9 @@ run() {
         --inputdir="$inputdir" --outputdir="$outputdir" --load-extension=mrprompt --dbname=regression "$@")
 }
 
+[ $# -gt 0 ] || set -- regress isolation
 status=0
-for suite in "${@:-regress isolation}"; do
+for suite; do
     rm -rf "$scratch/server"
     case $suite in
     regress)
@@ -58,13 +59,17 @@ for suite in "${@:-regress isolation}"; do
     esac
 done
 
-rm -rf "$root/build/regress"
-mkdir -p "$root/build/regress"
-for part in regression.diffs results isolation log; do
-    [ ! -e "$scratch/$part" ] || cp -R "$scratch/$part" "$root/build/regress/"
+for suite; do
+    rm -rf "$root/build/$suite"
+    mkdir -p "$root/build/$suite"
+    for part in regression.diffs results log; do
+        from=$scratch/$part
+        [ "$suite" = regress ] || from=$scratch/$suite/$part
+        [ ! -e "$from" ] || cp -R "$from" "$root/build/$suite/"
+    done
 done
 if [ "$status" != 0 ]; then
     cat "$scratch"/regression.diffs "$scratch"/isolation/regression.diffs 2>/dev/null | head -n 200 >&2 || true
-    echo "What came out is in build/regress." >&2
+    echo "What came out is in build/regress and build/isolation." >&2
 fi
 exit "$status"

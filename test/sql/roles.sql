@@ -126,9 +126,10 @@ select mrprompt.chat_text('for ann', model => 'fake-1', provider => 'fake', user
 select mrprompt.add_key('groq', 'sk-test-groq-00001', user_id => 'aaaaaaaa-0000-4000-8000-000000000001', name => 'put in by the server') is not null as added;
 -- a trusted login that is no admin acts for users, too, as long as it acts as itself, and reads what they get
 reset session authorization;
-alter role authenticator inherit;
-grant mrprompt_user to authenticator;
-set session authorization authenticator;
+select set_config('request.jwt.claims', '', false) = '' as unset;
+create role back_end login;
+grant authenticated to back_end;
+set session authorization back_end;
 select mrprompt.chat_text('for bob', model => 'fake-1', provider => 'fake', user_id => 'bbbbbbbb-0000-4000-8000-000000000002') as backend_request \gset
 select status from mrprompt.get_request(:'backend_request');
 select mrprompt.cancel_request(:'backend_request');
@@ -138,8 +139,6 @@ select state from t.try(format('select * from mrprompt.get_request(%L)', :'backe
 select mrprompt_internal.is_cancel_requested(:'backend_request');
 rollback;
 reset session authorization;
-revoke mrprompt_user from authenticator;
-alter role authenticator noinherit;
 -- nobody becomes somebody by SET
 set session authorization plain_user;
 select set_config('request.jwt.claims', :'ann', false) is not null as set;
