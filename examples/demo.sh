@@ -12,7 +12,7 @@ say() { printf '\n%s%s%s\n' "$bold" "$*" "$reset"; }
 
 .ci/setup
 mkdir -p build
-echo "building (build/build.log)"
+echo "building: a few minutes the first time (build/build.log)"
 { make -j"$(nproc)" all build/fake-provider && as_root env PATH="$PATH" make install; } >build/build.log 2>&1 ||
     { tail -n 30 build/build.log >&2; exit 1; }
 
@@ -108,10 +108,12 @@ show "select status, finish_reason, prompt_tokens, completion_tokens, cost as co
 show "select provider, model, requests, prompt_tokens, completion_tokens, cost, avg_first_token_ms, avg_total_ms from mrprompt.usage_by_model"
 
 say '4. For psql users: one call that waits'
-printf "%s=> call mrprompt.ask('…');%s\n" "$dim" "$reset"
+printf "%s=> call mrprompt.ask('say hello to whoever reads this');%s\n" "$dim" "$reset"
 sql -c "call mrprompt.ask('say hello to whoever reads this', '$model', '$provider')"
 
 say '5. What the DBA sees'
 show 'select fetchers, in_flight, queued, attempts_last_hour, error_rate_last_hour from mrprompt.status()'
 findings=$(sql -c "select severity || ': ' || finding from mrprompt.doctor()")
 echo "mrprompt.doctor() says: ${findings:-all is well}"
+
+say 'The throwaway server is gone; the extension stays installed. Continue with "Install" in README.md.'

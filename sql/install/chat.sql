@@ -167,7 +167,9 @@ begin
         provider_name := key.provider;
     elsif provider_name is null then
         select min(k.provider) into provider_name from mrprompt.api_keys k
-        where k.user_id = acting and k.revoked_at is null having count(distinct k.provider) = 1;
+        where k.revoked_at is null and (k.user_id = acting or (k.user_id is null and exists (
+            select from mrprompt.key_grants g where g.key_id = k.id and (g.user_id is null or g.user_id = acting))))
+        having count(distinct k.provider) = 1;
         if provider_name is null then
             raise exception using errcode = 'PT400', message = 'which provider? None is named, and your keys do not tell',
                 hint = 'Pass provider or key_id, or set mrprompt.default_provider.';

@@ -103,11 +103,13 @@ begin
         return query select 'warning', 'The supervisor reports: ' || server.last_failure, 'Look into the server log for what came before.';
     end if;
     if state.fetchers = 0 and state.ready > 0 and state.is_home then
-        return query select 'error', format('%s requests are ready and no fetcher is alive.', state.ready),
+        return query select 'error', format('Requests are ready (%s), and no fetcher is alive.', state.ready),
             'Preload mrprompt with mrprompt.local_fetcher = on, or start mrprompt-fetcher --dsn ….';
     end if;
     if cardinality(state.paused) > 0 then
-        return query select 'notice', 'Paused: ' || array_to_string(state.paused, ', '), 'select mrprompt.resume()';
+        return query select 'notice', 'Paused: ' || array_to_string(state.paused, ', '),
+            case when '*' = any (state.paused) then 'select mrprompt.resume()'
+                 else (select string_agg(format('select mrprompt.resume(%L)', p), '; ') from unnest(state.paused) p) end;
     end if;
     if state.oldest_ready_seconds > 60 and state.fetchers > 0 and cardinality(state.paused) = 0 then
         return query select 'warning', format('The oldest ready request has waited for %s seconds.', state.oldest_ready_seconds),

@@ -40,6 +40,9 @@ select state, message from t.try($$select mrprompt.chat_text('twice', provider =
 select state from t.try($$select mrprompt.chat_text('once', provider => 'fake', model => 'fake-1', stream => true, idempotency_key => 'k1')$$);
 select t.be('bob');
 select mrprompt.chat_text('once', provider => 'fake', model => 'fake-1', idempotency_key => 'k1') = :'first' as same;
+-- a shared key granted to him tells the provider as well as one of his own
+select mrprompt.chat_text('hi', model => 'gpt-4o', metadata => '{"label": "by grant"}') is not null as queued;
+select provider, key_id = :'shared' as shared from mrprompt.requests where id = t.id('by grant');
 -- a default provider by setting
 set mrprompt.default_provider = 'fake';
 select mrprompt.chat_text('hi', model => 'fake-1', metadata => '{"label": "default"}') is not null as queued;
