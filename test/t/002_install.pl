@@ -51,6 +51,12 @@ is($preloaded->safe_psql('postgres', q(select count(*) from mrprompt.doctor() wh
 $preloaded->stop;
 unlike(slurp_file($preloaded->logfile), qr/PANIC|FATAL(?!:  terminating connection due to administrator command)|terminated by signal/, 'the log has no trouble in it');
 
+# Too few worker slots: one for PostgreSQL's own launcher, one for ours, none for a supervisor.
+my $tight = new_cluster('tight', conf => "max_worker_processes = 2\n");
+like($tight->safe_psql('postgres', 'select finding || remedy from mrprompt.doctor()'),
+    qr/No background worker slot is free.*Raise max_worker_processes \(now 2\)/, 'too few worker slots are named, with the remedy');
+$tight->stop;
+
 # The master key file must be its owner's alone.
 my $loose = new_cluster('loose', preload => 0);
 chmod 0644, MrPrompt::master_key_file($loose);
