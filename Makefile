@@ -8,8 +8,8 @@ OBJS         = $(patsubst %.cpp,%.o,$(wildcard src/crypto/*.cpp src/pg/*.cpp)) \
                worker/core/frame.o worker/core/wiped_buffer.o worker/core/json_shape.o
 
 # The extension's SQL by topic, in the order in which it is installed.
-SQL_PARTS    = roles functions users providers prices keys requests usage queue contract \
-               claim append settle tend chat read admin status enable_supabase dump privileges
+SQL_PARTS    = roles functions users providers prices keys requests usage queue contract cooldown \
+               claim append settle tend chat read admin status attempts enable_supabase dump privileges
 DATA         = $(wildcard sql/upgrade/*--*--*.sql)
 DATA_built   = sql/$(EXTENSION)--$(EXTVERSION).sql
 

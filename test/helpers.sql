@@ -7,7 +7,7 @@ create or replace function t.reset() returns void language plpgsql as $$
 begin
     truncate mrprompt.requests, mrprompt.responses, mrprompt.deltas, mrprompt.usage, mrprompt.api_keys, mrprompt.key_grants,
         mrprompt.users, mrprompt_internal.queue, mrprompt_internal.fetchers, mrprompt_internal.cancels,
-        mrprompt_internal.pauses, mrprompt_internal.provider_rows, mrprompt_internal.price_rows;
+        mrprompt_internal.pauses, mrprompt_internal.cooldowns, mrprompt_internal.releases, mrprompt_internal.attempt_errors, mrprompt_internal.provider_rows, mrprompt_internal.price_rows;
     insert into mrprompt.providers (name, protocol, base_url, allow_http) values ('fake', 'openai', 'http://127.0.0.1:9/v1', true);
 end $$;
 
@@ -28,7 +28,7 @@ create or replace function t.label(id uuid) returns text language sql as $$
 
 create table if not exists t.fetcher (name text primary key, id uuid);
 create or replace function t.hello(name text, alone boolean default false) returns void language sql as $$
-    insert into t.fetcher values (name, (mrprompt_internal.hello(json_build_object('contract', 1, 'kind', 'libpq',
+    insert into t.fetcher values (name, (mrprompt_internal.hello(json_build_object('contract', 2, 'kind', 'libpq',
         'program', 'by hand', 'alone', alone)) ->> 'fetcher')::uuid)
     on conflict (name) do update set id = excluded.id $$;
 create or replace function t.args(who text) returns jsonb language sql as $$

@@ -119,9 +119,81 @@ $$;
 comment on function mrprompt_internal.pick_key(uuid, uuid, text) is
     'The key to use: the one named, else the user''s newest own for the provider, else a shared one granted to him; or null.';
 
+create function mrprompt_internal.check_options(options json, place mrprompt.providers) returns void
+    language plpgsql stable set search_path = pg_catalog, pg_temp
+as $$
+declare
+    bad text;
+begin
+    if options is null then
+        return;
+    end if;
+    if json_typeof(options) <> 'object' then
+        raise exception using errcode = 'PT400', message = 'options must be a JSON object', detail = format('it is %s', json_typeof(options)),
+            hint = '{"total_timeout_ms": 60000, "max_failures": 2}';
+    end if;
+    select string_agg(format('%s is %s, must be %s', o.key, o.value, wanted), '; ') into bad
+    from json_each(options) o
+    cross join lateral (
+        select case
+            when o.key in ('connect_timeout_ms', 'first_byte_timeout_ms', 'idle_timeout_ms', 'total_timeout_ms')
+                then 'a whole number from 1 to ' || place.timeout_limit_ms
+            when o.key = 'max_failures' then 'a whole number from 1 to ' || coalesce(place.max_failures, mrprompt_internal.setting('mrprompt.max_failures')::int)
+            when o.key in ('backoff_base_ms', 'backoff_cap_ms') then 'a whole number from 1 to 3600000'
+            when o.key in ('retry_on', 'no_retry_on') then 'an array of strings'
+            else 'one of connect_timeout_ms, first_byte_timeout_ms, idle_timeout_ms, total_timeout_ms, max_failures, backoff_base_ms, '
+                 'backoff_cap_ms, retry_on, no_retry_on' end as wanted) w
+    where case
+        when wanted like 'a whole number%' then
+            coalesce(o.value::text !~ '^[0-9]{1,9}$' or o.value::text::bigint not between 1 and substring(wanted from '[0-9]+$')::bigint, true)
+        when wanted = 'an array of strings' then json_typeof(o.value) <> 'array' or exists (
+            select from json_array_elements(case json_typeof(o.value) when 'array' then o.value else '[]' end) e where json_typeof(e) <> 'string')
+        else true end;
+    if bad is not null then
+        raise exception using errcode = 'PT400', message = 'options: ' || bad,
+            hint = format('An admin sets the limits at provider %s: timeout_limit_ms, max_failures.', place.name);
+    end if;
+end
+$$;
+comment on function mrprompt_internal.check_options(json, mrprompt.providers) is 'PT400 unless the options of a request are known and within the provider''s limits.';
+
+create function mrprompt_internal.check_room(acting uuid) returns void
+    language plpgsql volatile set search_path = pg_catalog, pg_temp
+as $$
+declare
+    most constant bigint := mrprompt_internal.setting('mrprompt.max_queued')::bigint;
+    most_of_user constant bigint := mrprompt_internal.setting('mrprompt.max_queued_per_user')::bigint;
+begin
+    if mrprompt_internal.queue_depth(acting, most_of_user) >= most_of_user then
+        raise exception using errcode = 'PT429', message = format('%s of your requests are queued already', most_of_user),
+            detail = format('user %s, mrprompt.max_queued_per_user is %s', acting, most_of_user),
+            hint = 'Ask again when some have been answered, or cancel some.';
+    end if;
+    if mrprompt_internal.queue_depth(null, most) >= most then
+        raise exception using errcode = 'PT429', message = format('the queue is full: %s requests', most),
+            detail = format('mrprompt.max_queued is %s', most),
+            hint = 'Ask again later. An admin sees in mrprompt.status() and mrprompt.doctor() what holds it up.';
+    end if;
+end
+$$;
+comment on function mrprompt_internal.check_room(uuid) is 'PT429 where the queue, or the user''s part of it, is full.';
+
+create function mrprompt_internal.queue_again(request_id uuid) returns void
+    language plpgsql set search_path = pg_catalog, pg_temp
+as $$
+begin
+    insert into mrprompt_internal.queue (request_id, provider, bytes, expires_at, user_id, priority, key_id, model, tag, attempt)
+    select r.id, r.provider, octet_length(r.payload::text), r.expires_at, r.user_id, r.priority, r.key_id, r.model,
+        mrprompt_internal.next_tag(r.user_id, r.priority), r.attempts
+    from mrprompt.requests r where r.id = queue_again.request_id;
+    perform mrprompt_internal.wake(mrprompt_internal.channel_name('fetchers'));
+end
+$$;
+comment on function mrprompt_internal.queue_again(uuid) is 'Queues a request that had ended once more; its attempts go on counting.';
+
 create function mrprompt_internal.enqueue(
     body json, model text, provider text, key_id uuid, stream boolean, metadata jsonb, once_key text,
-    for_user uuid, expires_at timestamptz) returns uuid
+    for_user uuid, expires_at timestamptz, priority integer default 0, options json default null, batch uuid default null) returns uuid
     language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$
 declare
@@ -157,6 +229,14 @@ begin
     if once_key = '' or length(once_key) > 255 then
         raise exception using errcode = 'PT400', message = 'idempotency_key must have 1 to 255 characters',
             detail = format('it has %s', length(once_key));
+    end if;
+    if priority is null or priority not between -3 and 3 then
+        raise exception using errcode = 'PT400', message = 'priority must be between -3 and 3',
+            detail = format('it is %s', coalesce(priority::text, 'null'));
+    end if;
+    if priority > 0 and not mrprompt_internal.may_act_for_others() then
+        raise exception using errcode = 'insufficient_privilege', message = 'you may not raise the priority above 0',
+            detail = format('priority is %s', priority), hint = 'Below 0 leaves others more; above 0 is for who may act for others.';
     end if;
     if expires_at <= clock_timestamp() then
         raise exception using errcode = 'PT400', message = format('expires_at %s is in the past', expires_at);
@@ -204,10 +284,13 @@ begin
             hint = 'An admin changes the list in mrprompt.providers.models.';
     end if;
 
+    perform mrprompt_internal.check_options(options, place);
+    perform mrprompt_internal.check_room(acting);
+
     insert into mrprompt.requests
-        (id, user_id, provider, model, key_id, agent_name, stream, payload, metadata, idempotency_key, expires_at)
+        (id, user_id, provider, model, key_id, agent_name, stream, payload, metadata, idempotency_key, expires_at, priority, options, batch_id)
     values (new_id, acting, provider_name, model_name, key.id, key.metadata ->> 'agent_name', coalesce(stream, false),
-        body, coalesce(metadata, '{}'), once_key, expires_at)
+        body, coalesce(metadata, '{}'), once_key, expires_at, priority, options, batch)
     on conflict (user_id, idempotency_key) where (idempotency_key is not null) do nothing;
     if not found then
         select r.id, r.payload::text = body::text and r.model = model_name and r.provider = provider_name
@@ -225,12 +308,13 @@ begin
         end if;
         return earlier.id;
     end if;
-    insert into mrprompt_internal.queue (request_id, provider, bytes, expires_at) values (new_id, provider_name, size, expires_at);
+    insert into mrprompt_internal.queue (request_id, provider, bytes, expires_at, user_id, priority, key_id, model, tag)
+    values (new_id, provider_name, size, expires_at, acting, priority, key.id, model_name, mrprompt_internal.next_tag(acting, priority));
     perform mrprompt_internal.wake(mrprompt_internal.channel_name('fetchers'));
     return new_id;
 end
 $$;
-comment on function mrprompt_internal.enqueue(json, text, text, uuid, boolean, jsonb, text, uuid, timestamptz) is
+comment on function mrprompt_internal.enqueue(json, text, text, uuid, boolean, jsonb, text, uuid, timestamptz, integer, json, uuid) is
     'Checks a chat request and queues it; answers its id. Nothing is queued on an error.';
 
 create function mrprompt.chat(
@@ -239,21 +323,23 @@ create function mrprompt.chat(
     temperature double precision default null, top_p double precision default null, max_tokens integer default null,
     stop json default null, seed bigint default null, parameters json default null,
     stream boolean default false, metadata jsonb default '{}', idempotency_key text default null,
-    user_id uuid default null, expires_at timestamptz default null) returns uuid
+    user_id uuid default null, expires_at timestamptz default null, priority integer default 0, options json default null)
+    returns uuid
     language sql volatile
     return mrprompt_internal.enqueue(
         mrprompt_internal.chat_payload(messages, tools, tool_choice, response_format, temperature, top_p, max_tokens, stop, seed, parameters),
-        model, provider, key_id, stream, metadata, idempotency_key, user_id, expires_at);
+        model, provider, key_id, stream, metadata, idempotency_key, user_id, expires_at, priority, options);
 comment on function mrprompt.chat(json, text, text, uuid, json, json, json, double precision, double precision, integer, json, bigint,
-    json, boolean, jsonb, text, uuid, timestamptz) is
+    json, boolean, jsonb, text, uuid, timestamptz, integer, json) is
     'Queues a chat completion (messages in OpenAI''s format) and returns the request''s id at once. parameters: whatever else the '
-    'provider takes. Errors: PT400 bad input, PT404 unknown key, PT409 idempotency_key used otherwise, PT413 too large, 42501 nobody.';
+    'provider takes. Errors: PT400 bad input, PT404 unknown key, PT409 idempotency_key used otherwise, PT413 too large, PT429 too many queued, 42501 nobody.';
 
 create function mrprompt.chat_text(
     prompt text, model text default null, provider text default null, key_id uuid default null, system text default null,
     temperature double precision default null, max_tokens integer default null,
     stream boolean default false, metadata jsonb default '{}', idempotency_key text default null,
-    user_id uuid default null, expires_at timestamptz default null) returns uuid
+    user_id uuid default null, expires_at timestamptz default null, priority integer default 0, options json default null)
+    returns uuid
     language sql volatile
     return mrprompt.chat(
         messages => array_to_json(array_remove(array[
@@ -261,9 +347,9 @@ create function mrprompt.chat_text(
             jsonb_build_object('role', 'user', 'content', coalesce(prompt, ''))], null)),
         model => model, provider => provider, key_id => key_id, temperature => temperature, max_tokens => max_tokens,
         stream => stream, metadata => metadata, idempotency_key => idempotency_key, user_id => user_id,
-        expires_at => expires_at);
+        expires_at => expires_at, priority => priority, options => options);
 comment on function mrprompt.chat_text(
-    text, text, text, uuid, text, double precision, integer, boolean, jsonb, text, uuid, timestamptz) is
+    text, text, text, uuid, text, double precision, integer, boolean, jsonb, text, uuid, timestamptz, integer, json) is
     'chat() for a single question in plain text.';
 
 create procedure mrprompt.ask(

@@ -10,12 +10,14 @@ declare
     room constant int := case when fetcher.alone then 1 else least((args ->> 'room')::int, 10000) end;
     max_bytes constant bigint := (args ->> 'bytes')::bigint;
     moment constant timestamptz := clock_timestamp();
-    -- What committed late may be ready below the bound: the whole index is looked at every two seconds.
-    full_scan constant boolean := fetcher.scanned_at < moment - interval '2 seconds';
-    new_bound timestamptz;
+    -- What committed late lies below the bounds.
+    full_scan constant boolean := moment >= fetcher.scan_at;
+    lowest_tag constant bigint := case when full_scan then 0 else fetcher.claim_from end;
+    earliest constant timestamptz := case when full_scan then '-infinity' else fetcher.marked_at - interval '10 seconds' end;
+    seen uuid[];
+    aside uuid[];
     ids uuid[];
-    first_ready timestamptz;
-    seen int;
+    last_tag bigint;
     unusable record;
 begin
     body := json_build_object('providers', '[]'::json, 'jobs', '[]'::json, 'next_ms', null,
@@ -25,39 +27,59 @@ begin
         or exists (select from mrprompt_internal.pauses p where p.provider = '*') then
         return;
     end if;
+    perform mrprompt_internal.apply_releases(1000);
+    perform mrprompt_internal.make_due_ready(earliest, moment, 1000);
 
-    with ready as materialized (
-        select q.request_id, q.ready_at, q.bytes
-        from mrprompt_internal.queue q join mrprompt.requests r on r.id = q.request_id
-        where q.fetcher_id is null
-          and q.ready_at >= case when full_scan then '-infinity' else fetcher.claim_from end
-          and q.ready_at <= moment
-          and q.alone = fetcher.alone
-          and (q.expires_at is null or q.expires_at > moment)
-          and not exists (select from mrprompt_internal.pauses p where p.provider = q.provider)
-        order by q.ready_at, q.request_id
-        limit room
-        for update of q skip locked for no key update of r skip locked
-    ), fitting as (
-        select request_id, ready_at, sum(ready.bytes) over (order by ready_at, request_id) - ready.bytes < max_bytes as fits
-        from ready
-    )
-    select array_agg(request_id) filter (where fits), min(ready_at), count(*) into ids, first_ready, seen from fitting;
+    for round in 1..5 loop
+        if fetcher.alone then
+            select array_agg(a.request_id) into seen from (
+                select q.request_id from mrprompt_internal.queue q join mrprompt.requests r on r.id = q.request_id
+                where q.alone and q.fetcher_id is null and q.ready_at <= moment and (q.expires_at is null or q.expires_at > moment)
+                order by q.ready_at limit room for update of q skip locked for no key update of r skip locked) a;
+            ids := seen;
+        else
+            with lowest as materialized (
+                select q.request_id, q.tag, q.bytes
+                from mrprompt_internal.queue q join mrprompt.requests r on r.id = q.request_id
+                where q.fetcher_id is null and q.ready and not q.alone and q.tag >= lowest_tag
+                  and (q.expires_at is null or q.expires_at > moment)
+                order by q.tag, q.request_id
+                limit room
+                for update of q skip locked for no key update of r skip locked
+            ), fitting as (
+                select request_id, tag, sum(l.bytes) over (order by tag, request_id) - l.bytes < max_bytes as fits from lowest l
+            )
+            select array_agg(request_id), array_agg(request_id) filter (where fits), max(tag) filter (where fits)
+            into seen, ids, last_tag from fitting;
+        end if;
+        exit when ids is null or not (
+            exists (select from mrprompt_internal.pauses) or exists (select from mrprompt_internal.cooldowns));
+        aside := mrprompt_internal.hold_back(ids, moment);
+        exit when aside = '{}';
+        select array_agg(i.id) into ids from unnest(ids) i (id) where i.id <> all (aside);
+        -- What was in the way is out of it: look again, unless there is something to do already.
+        exit when ids is not null;
+    end loop;
 
-    -- Nothing is left below the bound only where everything that was ready is taken.
-    new_bound := case when seen < room and coalesce(cardinality(ids), 0) = seen then moment - interval '10 seconds'
-                      else least(first_ready, moment - interval '10 seconds') end;
-    if full_scan or new_bound > fetcher.claim_from + interval '1 second' then
+    if last_tag > (select last_value from mrprompt_internal.virtual_time) then
+        perform setval('mrprompt_internal.virtual_time', last_tag);
+    end if;
+    if full_scan or moment >= fetcher.marked_at + interval '2 seconds' then
         update mrprompt_internal.fetchers f
-        set claim_from = new_bound, scanned_at = case when full_scan then moment else f.scanned_at end
+        set claim_from = f.mark, mark = (select last_value from mrprompt_internal.virtual_time), marked_at = moment,
+            -- Looking at everything takes a fiftieth of the time at most.
+            scan_at = case when full_scan then clock_timestamp() + greatest(interval '2 seconds', 50 * (clock_timestamp() - moment))
+                           else f.scan_at end
         where f.id = fetcher.id;
     end if;
 
     if ids is null then
         select json_build_object('providers', '[]'::json, 'jobs', '[]'::json, 'cancel', body -> 'cancel',
             'next_ms', ceil(extract(epoch from least(
-                (select min(q.ready_at) from mrprompt_internal.queue q where q.fetcher_id is null and q.ready_at > moment),
-                case when not full_scan then fetcher.scanned_at + interval '2 seconds' end) - moment) * 1000))
+                case when aside <> '{}' then moment end,
+                (select min(q.ready_at) from mrprompt_internal.queue q
+                 where q.fetcher_id is null and not q.ready and q.ready_at >= earliest and q.ready_at < 'infinity'),
+                case when not full_scan then fetcher.scan_at end) - moment) * 1000))
         into body;
         return;
     end if;
@@ -108,7 +130,10 @@ begin
                 'name', p.name, 'protocol', p.protocol, 'base_url', p.base_url, 'path', p.path, 'auth', p.auth,
                 'headers', p.headers, 'stream_usage', p.stream_usage, 'ca_file', p.ca_file,
                 'connect_timeout_ms', p.connect_timeout_ms, 'first_byte_timeout_ms', p.first_byte_timeout_ms,
-                'idle_timeout_ms', p.idle_timeout_ms, 'total_timeout_ms', p.total_timeout_ms) as shape
+                'idle_timeout_ms', p.idle_timeout_ms, 'total_timeout_ms', p.total_timeout_ms,
+                'backoff_base_ms', p.backoff_base_ms, 'backoff_cap_ms', p.backoff_cap_ms, 'retry_on', p.retry_on,
+                'no_retry_on', p.no_retry_on, 'idempotency_header', p.idempotency_header,
+                'cooldown_percent', p.cooldown_percent, 'cooldown_attempts', p.cooldown_attempts) as shape
         from mrprompt.providers p
         where p.name in (select r.provider from mrprompt.requests r where r.id = any (ids))
     )
@@ -116,8 +141,9 @@ begin
         'providers', (select coalesce(json_agg(u.shape order by u.place), '[]') from used u),
         'jobs', coalesce(json_agg(json_build_object(
             'request', r.id, 'attempt', q.attempt, 'failures', r.failures, 'provider', u.place,
-            'key', array_position(key_ids, r.key_id) - 1, 'model', r.model, 'stream', r.stream, 'payload', r.payload)
-            order by q.ready_at, r.id), '[]'),
+            'key', array_position(key_ids, r.key_id) - 1, 'key_id', r.key_id, 'model', r.model, 'stream', r.stream,
+            'options', r.options, 'payload', r.payload)
+            order by q.tag, r.id), '[]'),
         'cancel', body -> 'cancel',
         'next_ms', null)
     into body

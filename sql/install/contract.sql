@@ -8,7 +8,9 @@ create function mrprompt_internal.contract_settings() returns json
         'delta_ms', mrprompt_internal.setting('mrprompt.delta_interval')::int,
         'heartbeat_ms', mrprompt_internal.setting('mrprompt.heartbeat_interval')::int,
         'poll_ms', mrprompt_internal.setting('mrprompt.poll_interval')::int,
-        'max_response_bytes', mrprompt_internal.setting('mrprompt.max_response')::bigint);
+        'max_response_bytes', mrprompt_internal.setting('mrprompt.max_response')::bigint,
+        'max_delta_bytes', mrprompt_internal.setting('mrprompt.max_delta')::bigint,
+        'max_stream_deltas', mrprompt_internal.setting('mrprompt.max_stream')::bigint);
 comment on function mrprompt_internal.contract_settings() is 'The settings that fetchers obey.';
 
 create function mrprompt_internal.lease() returns interval
@@ -40,17 +42,18 @@ declare
     contract constant int := (args ->> 'contract')::int;
     new_id uuid;
 begin
-    if contract is distinct from 1 then
+    if contract is null or contract not in (1, 2) then
         raise exception using errcode = 'PT400',
-            message = format('this database speaks contract version 1, the fetcher %s', coalesce(contract::text, 'none')),
+            message = format('this database speaks contract versions 1 and 2, the fetcher %s', coalesce(contract::text, 'none')),
             detail = format('fetcher: %s', args ->> 'program'),
             hint = 'Install the mrprompt-fetcher that belongs to the extension''s version, or ALTER EXTENSION mrprompt UPDATE.';
     end if;
-    insert into mrprompt_internal.fetchers (kind, alone, program, contract, host, pid)
-    values (args ->> 'kind', coalesce((args ->> 'alone')::boolean, false), coalesce(args ->> 'program', '?'), contract,
-            args ->> 'host', (args ->> 'pid')::int)
+    insert into mrprompt_internal.fetchers (kind, alone, program, contract, host, pid, claim_from, mark)
+    select args ->> 'kind', coalesce((args ->> 'alone')::boolean, false), coalesce(args ->> 'program', '?'), contract,
+        args ->> 'host', (args ->> 'pid')::int, v.last_value, v.last_value
+    from mrprompt_internal.virtual_time v
     returning id into new_id;
-    return json_build_object('fetcher', new_id, 'contract', 1, 'channel', mrprompt_internal.channel_name('fetchers'),
+    return json_build_object('fetcher', new_id, 'contract', contract, 'channel', mrprompt_internal.channel_name('fetchers'),
         'settings', mrprompt_internal.contract_settings());
 end
 $$;

@@ -55,6 +55,12 @@ create function mrprompt_internal.is_own_change(xmin xid) returns boolean
     language c volatile strict as 'MODULE_PATHNAME', 'is_own_change';
 comment on function mrprompt_internal.is_own_change(xid) is 'Whether a row version was written by the current transaction.';
 
+create function mrprompt_internal.queue_depth(user_id uuid, most bigint) returns bigint
+    language c volatile as 'MODULE_PATHNAME', 'queue_depth';
+comment on function mrprompt_internal.queue_depth(uuid, bigint) is
+    'How many requests of a user (null: of all) wait, up to most; asked once before each new one. A session counts again after a '
+    'second, after a sixteenth more, and before it says most.';
+
 create function mrprompt_internal.system_identifier() returns bigint
     language c stable parallel safe as 'MODULE_PATHNAME', 'system_identifier';
 comment on function mrprompt_internal.system_identifier() is 'The identifier of this database cluster.';

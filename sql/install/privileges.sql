@@ -5,9 +5,11 @@ declare
     object record;
 begin
     for object in
-        select c.oid::regclass as name, case c.relkind when 'v' then 'view' else 'table' end as kind
+        select c.oid::regclass as name, case c.relkind when 'v' then 'view' when 'S' then 'sequence' else 'table' end as kind
         from pg_class c where c.relnamespace in ('mrprompt'::regnamespace, 'mrprompt_internal'::regnamespace)
-          and c.relkind in ('r', 'p', 'v')
+          and (c.relkind in ('r', 'p', 'v') or (c.relkind = 'S' and not exists (
+              -- An identity column's sequence goes with its table.
+              select from pg_depend d where d.objid = c.oid and d.deptype = 'i')))
     loop
         execute format('alter %s %s owner to mrprompt_owner', object.kind, object.name);
         execute format('revoke all on %s from public', object.name);

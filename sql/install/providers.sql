@@ -21,6 +21,15 @@ create table mrprompt_internal.provider_presets (
     total_timeout_ms integer not null default 900000 constraint total_timeout_is_at_most_a_day check (total_timeout_ms between 1 and 86400000),
     enabled boolean not null default true,
     description text,
+    max_failures integer constraint max_failures_is_between_1_and_100 check (max_failures between 1 and 100),
+    backoff_base_ms integer not null default 500 constraint backoff_base_is_at_most_an_hour check (backoff_base_ms between 1 and 3600000),
+    backoff_cap_ms integer not null default 60000 constraint backoff_cap_is_at_most_an_hour check (backoff_cap_ms between 1 and 3600000),
+    retry_on text[],
+    no_retry_on text[],
+    idempotency_header text constraint idempotency_header_is_a_header_name check (idempotency_header ~ '^[A-Za-z0-9-]{1,100}$'),
+    cooldown_percent integer not null default 50 constraint cooldown_percent_is_between_0_and_100 check (cooldown_percent between 0 and 100),
+    cooldown_attempts integer not null default 10 constraint cooldown_attempts_is_at_least_1 check (cooldown_attempts between 1 and 100000),
+    timeout_limit_ms integer not null default 3600000 constraint timeout_limit_is_at_most_a_day check (timeout_limit_ms between 1 and 86400000),
     constraint plain_http_needs_allow_http check (allow_http or base_url like 'https://%')
 );
 comment on table mrprompt_internal.provider_presets is 'Providers as this release knows them. Not dumped: an upgrade may change them.';
@@ -37,10 +46,15 @@ create policy readable on mrprompt_internal.provider_rows for select
     to mrprompt_user, mrprompt_analyst, mrprompt_admin using (true);
 
 create view mrprompt.providers with (security_invoker = true) as
-    select r.*, false as preset from mrprompt_internal.provider_rows r
-    union all
-    select p.*, true from mrprompt_internal.provider_presets p
-    where not exists (select from mrprompt_internal.provider_rows r where r.name = p.name);
+    select p.name, p.protocol, p.base_url, p.path, p.auth, p.key_required, p.headers, p.stream_usage, p.models, p.default_model,
+        p.allow_http, p.ca_file, p.connect_timeout_ms, p.first_byte_timeout_ms, p.idle_timeout_ms, p.total_timeout_ms,
+        p.enabled, p.description, p.preset, p.max_failures, p.backoff_base_ms, p.backoff_cap_ms, p.retry_on, p.no_retry_on,
+        p.idempotency_header, p.cooldown_percent, p.cooldown_attempts, p.timeout_limit_ms
+    from (
+        select r.*, false as preset from mrprompt_internal.provider_rows r
+        union all
+        select p.*, true from mrprompt_internal.provider_presets p
+        where not exists (select from mrprompt_internal.provider_rows r where r.name = p.name)) p;
 comment on view mrprompt.providers is
     'Where chat requests can go. Admins insert, update and delete here; deleting a changed preset brings the preset back.';
 comment on column mrprompt.providers.protocol is 'openai (chat completions) or anthropic (messages).';
@@ -55,6 +69,17 @@ comment on column mrprompt.providers.headers is 'Further request headers, {"name
 comment on column mrprompt.providers.stream_usage is 'Whether the server takes stream_options.include_usage.';
 comment on column mrprompt.providers.models is 'Models that may be asked for; null: any.';
 comment on column mrprompt.providers.ca_file is 'A file of CA certificates on the fetcher''s machine; null: the system''s.';
+comment on column mrprompt.providers.max_failures is 'Failed attempts after which a request is given up; null: mrprompt.max_failures.';
+comment on column mrprompt.providers.backoff_base_ms is 'The bound of the first pause before a retry; it doubles up to backoff_cap_ms, the pause is random below it.';
+comment on column mrprompt.providers.retry_on is
+    'Error types, provider codes or HTTP statuses (as text) that are tried again although they are final otherwise.';
+comment on column mrprompt.providers.no_retry_on is 'Likewise, those that end a request although they are tried again otherwise; wins over retry_on.';
+comment on column mrprompt.providers.idempotency_header is
+    'A request header that carries the request''s id, the same at every attempt, such as Idempotency-Key; null: none.';
+comment on column mrprompt.providers.cooldown_percent is
+    'Share of failed attempts within a minute at which a fetcher has a key''s model cool down; 0: never.';
+comment on column mrprompt.providers.cooldown_attempts is 'So many attempts must have ended before that share counts.';
+comment on column mrprompt.providers.timeout_limit_ms is 'The longest time-out that a request may ask for itself.';
 comment on column mrprompt.providers.preset is 'Whether the row is the release''s own, unchanged.';
 
 -- An insert that leaves a column out gets the table's default for it.

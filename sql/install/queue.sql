@@ -11,10 +11,19 @@ create table mrprompt_internal.queue (
     claimed_at timestamptz,
     expires_at timestamptz,
     provider varchar(50) not null,
-    bytes integer not null
+    bytes integer not null,
+    user_id uuid not null,
+    priority smallint not null default 0,
+    key_id uuid,
+    model text not null,
+    tag bigint not null,
+    ready boolean not null default true,
+    waits_for text check (waits_for in ('retry', 'cooldown', 'pause'))
 ) with (fillfactor = 70, autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 2000,
         autovacuum_analyze_scale_factor = 0, autovacuum_analyze_threshold = 100000, autovacuum_vacuum_cost_delay = 0);
-create index queue_ready on mrprompt_internal.queue (ready_at, request_id) where fetcher_id is null;
+create index queue_ready on mrprompt_internal.queue (tag, request_id) where fetcher_id is null and ready and not alone;
+create index queue_flow on mrprompt_internal.queue (user_id, priority, tag) where fetcher_id is null;
+create index queue_waiting on mrprompt_internal.queue (ready_at) where fetcher_id is null and not ready;
 create index queue_claimed on mrprompt_internal.queue (fetcher_id) where fetcher_id is not null;
 create index queue_alone on mrprompt_internal.queue (ready_at) where alone;
 create index queue_expiring on mrprompt_internal.queue (expires_at) where expires_at is not null;
@@ -23,6 +32,30 @@ comment on column mrprompt_internal.queue.fetcher_id is 'Who has it in flight; n
 comment on column mrprompt_internal.queue.attempt is 'Rises at every claim: an outcome of another attempt changes nothing.';
 comment on column mrprompt_internal.queue.deaths is 'How many fetchers have died with it in flight; at two it runs alone, at three it fails.';
 comment on column mrprompt_internal.queue.alone is 'Runs in a fetcher of its own.';
+comment on column mrprompt_internal.queue.tag is
+    'Its place: claims take the lowest. Tags of one user and priority are a step apart, so that users share (next_tag).';
+comment on column mrprompt_internal.queue.ready is 'Whether a claim may take it; if not, it is made ready at ready_at.';
+comment on column mrprompt_internal.queue.waits_for is 'What a row that is not ready waits for.';
+
+create sequence mrprompt_internal.virtual_time as bigint minvalue 0 start 0;
+comment on sequence mrprompt_internal.virtual_time is
+    'The tag that claims have come to. A sequence, because it is read and moved by all without a lock or a row version.';
+
+create function mrprompt_internal.step(priority integer) returns bigint
+    language sql immutable parallel safe
+    return case when priority < 0 then 4096::bigint << (-2 * priority) else 4096::bigint >> (2 * priority) end;
+comment on function mrprompt_internal.step(integer) is 'How far apart the tags of one user''s requests are: the priority as a share, four times as much for each step up.';
+
+create function mrprompt_internal.next_tag(user_id uuid, priority integer) returns bigint
+    language sql volatile set search_path = pg_catalog, pg_temp
+begin atomic
+    select greatest(now_.tag, (select max(q.tag) from mrprompt_internal.queue q
+                               where q.user_id = next_tag.user_id and q.priority = next_tag.priority
+                                 and q.fetcher_id is null and q.tag > now_.tag)) + mrprompt_internal.step(next_tag.priority)
+    from (select last_value as tag from mrprompt_internal.virtual_time) now_;
+end;
+comment on function mrprompt_internal.next_tag(uuid, integer) is
+    'The tag of a new request: behind the user''s own waiting ones, and behind what claims have come to (self-clocked fair queueing).';
 
 create table mrprompt_internal.fetchers (
     id uuid primary key default mrprompt_internal.uuidv7(),
@@ -34,13 +67,17 @@ create table mrprompt_internal.fetchers (
     pid integer,
     started_at timestamptz not null default clock_timestamp(),
     last_seen timestamptz not null default clock_timestamp(),
-    claim_from timestamptz not null default '-infinity',
-    scanned_at timestamptz not null default '-infinity',
-    progress json
+    progress json,
+    claim_from bigint not null default 0,
+    mark bigint not null default 0,
+    marked_at timestamptz not null default '-infinity',
+    scan_at timestamptz not null default '-infinity'
 ) with (fillfactor = 50, autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 500, autovacuum_vacuum_cost_delay = 0);
 comment on table mrprompt_internal.fetchers is 'Fetchers and their leases: one row per living incarnation.';
 comment on column mrprompt_internal.fetchers.claim_from is
-    'A lower bound of ready_at under which this fetcher has found nothing: keeps claims fast while an old snapshot keeps dead rows.';
+    'Tags below have been claimed, some seconds ago: a bound that keeps claims fast while an old snapshot keeps dead rows.';
+comment on column mrprompt_internal.fetchers.mark is 'The next claim_from: the virtual time at marked_at.';
+comment on column mrprompt_internal.fetchers.scan_at is 'When to look below the bound again, for requests whose transaction committed late.';
 
 create table mrprompt_internal.cancels (
     request_id uuid primary key,
@@ -54,6 +91,33 @@ create table mrprompt_internal.pauses (
     by_role name not null default session_user
 );
 comment on table mrprompt_internal.pauses is 'Providers whose requests are not claimed; * is all of them.';
+
+create table mrprompt_internal.cooldowns (
+    provider varchar(50) not null,
+    key_id uuid not null,
+    model text not null,
+    reason text not null check (reason in ('rate_limit', 'auth', 'failures')),
+    until timestamptz not null,
+    times integer not null default 1,
+    opened_at timestamptz not null default clock_timestamp(),
+    probe uuid,
+    error_type text,
+    primary key (provider, key_id, model)
+) with (fillfactor = 50);
+comment on table mrprompt_internal.cooldowns is
+    'Keys'' models at a provider that are left alone for a while. Kept for ten minutes after their end, for times.';
+comment on column mrprompt_internal.cooldowns.key_id is 'The nil uuid: requests without a key.';
+comment on column mrprompt_internal.cooldowns.times is 'How often in a row: the pause doubles.';
+comment on column mrprompt_internal.cooldowns.probe is 'After an auth error or failures: the one request that is let through to see.';
+
+create table mrprompt_internal.releases (
+    id bigint generated always as identity primary key,
+    provider varchar(50),
+    key_id uuid,
+    model text
+);
+comment on table mrprompt_internal.releases is
+    'Pauses and cooldowns that somebody ended: the contract makes ready what waited for them. Null: any.';
 
 create table mrprompt_internal.homes (
     system_identifier bigint not null,
@@ -76,7 +140,7 @@ do $rls$
 declare
     name text;
 begin
-    foreach name in array array['queue', 'fetchers', 'cancels', 'pauses', 'homes', 'channel_secret'] loop
+    foreach name in array array['queue', 'fetchers', 'cancels', 'pauses', 'cooldowns', 'releases', 'homes', 'channel_secret'] loop
         execute format('alter table mrprompt_internal.%I enable row level security', name);
     end loop;
 end

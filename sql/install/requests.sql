@@ -23,10 +23,14 @@ create table mrprompt.requests (
     error_message text,
     idempotency_key text,
     metadata jsonb not null default '{}',
-    payload json not null
+    payload json not null,
+    priority smallint not null default 0 check (priority between -3 and 3),
+    options json,
+    batch_id uuid
 ) with (fillfactor = 80, autovacuum_vacuum_scale_factor = 0.05, autovacuum_vacuum_cost_delay = 0);
 create index requests_user on mrprompt.requests (user_id, id desc);
 create unique index requests_idempotency on mrprompt.requests (user_id, idempotency_key) where idempotency_key is not null;
+create index requests_batch on mrprompt.requests (batch_id) where batch_id is not null;
 comment on table mrprompt.requests is 'One row per chat request. Written by mrprompt.chat() and the fetchers only.';
 comment on column mrprompt.requests.id is 'UUIDv7: its order is the order of creation.';
 comment on column mrprompt.requests.agent_name is 'From the key''s metadata.agent_name.';
@@ -38,6 +42,12 @@ comment on column mrprompt.requests.failures is 'How many attempts failed in a w
 comment on column mrprompt.requests.error_status is 'The provider''s HTTP status, where there was one.';
 comment on column mrprompt.requests.error_type is 'A stable word: the provider''s own error type, or one of those listed in the README.';
 comment on column mrprompt.requests.payload is 'The OpenAI chat payload, byte for byte as given: messages, tools, parameters.';
+comment on column mrprompt.requests.priority is
+    '-3 to 3: each step up is four times the share of the fetchers. Above 0 by those who may act for others only.';
+comment on column mrprompt.requests.options is
+    'How it is delivered, in front of the provider''s row: max_failures, connect_timeout_ms, first_byte_timeout_ms, '
+    'idle_timeout_ms, total_timeout_ms, backoff_base_ms, backoff_cap_ms, retry_on, no_retry_on.';
+comment on column mrprompt.requests.batch_id is 'The batch it was queued with, if any.';
 
 create table mrprompt.responses (
     request_id uuid primary key,

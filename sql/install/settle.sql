@@ -72,7 +72,6 @@ create function mrprompt_internal.settle_items(fetcher_id uuid, outcomes json) r
 as $$
 declare
     moment constant timestamptz := clock_timestamp();
-    max_failures constant int := mrprompt_internal.setting('mrprompt.max_failures')::int;
     settled uuid[];
     busy json;
     stale json;
@@ -92,7 +91,9 @@ begin
             o.error ->> 'type' as error_type, (o.error ->> 'status')::int as error_status, o.error ->> 'message' as error_message,
             case when o.result <> 'retry' then o.result
                  when exists (select from mrprompt_internal.cancels c where c.request_id = o.request) then 'cancelled'
-                 when r.failures + coalesce(o.counts_as_failure, false)::int >= max_failures then 'failed'
+                 when r.failures + coalesce(o.counts_as_failure, false)::int >= coalesce((r.options ->> 'max_failures')::int,
+                     (select p.max_failures from mrprompt.providers p where p.name = r.provider),
+                     mrprompt_internal.setting('mrprompt.max_failures')::int) then 'failed'
                  when q.expires_at <= moment + coalesce(o.retry_after_ms, 0) * interval '1 ms' then 'expired'
                  else 'queued' end as status_now
         from o
@@ -142,6 +143,13 @@ begin
         from ended e
         left join lateral mrprompt_internal.price_at(e.provider, e.model, e.answered_by, moment) p on true
         on conflict (request_id, attempt, slot) do nothing
+    ), reasons as (
+        insert into mrprompt_internal.attempt_errors (request_id, attempt, error_message, retry_at, counted, fetcher_id)
+        select e.request, e.attempt, e.error_message,
+            case when e.status_now = 'queued' then moment + coalesce(e.retry_after_ms, 0) * interval '1 ms' end,
+            coalesce(e.counts_as_failure and e.result = 'retry', false), settle_items.fetcher_id
+        from ended e where e.result <> 'succeeded'
+        on conflict (request_id, attempt) do nothing
     ), state as (
         update mrprompt.requests r
         set status = e.status_now,
@@ -153,7 +161,8 @@ begin
         from ended e where r.id = e.request
     ), waits as (
         update mrprompt_internal.queue q
-        set fetcher_id = null, claimed_at = null, ready_at = moment + coalesce(e.retry_after_ms, 0) * interval '1 ms'
+        set fetcher_id = null, claimed_at = null, ready = false, waits_for = 'retry',
+            ready_at = moment + coalesce(e.retry_after_ms, 0) * interval '1 ms'
         from ended e where q.request_id = e.request and e.status_now = 'queued'
     ), leaves as (
         delete from mrprompt_internal.queue q using ended e where q.request_id = e.request and e.status_now <> 'queued'
@@ -166,6 +175,15 @@ begin
         left join mrprompt_internal.queue q
             on q.request_id = o.request and q.attempt = o.attempt and q.fetcher_id = settle_items.fetcher_id
         where settled is null or o.request <> all (settled);
+    end if;
+    if settled is not null and outcomes::text like '%"cooldown":%' then
+        perform mrprompt_internal.open_cooldowns(outcomes, settled);
+    end if;
+    if exists (select from mrprompt_internal.cooldowns c where c.probe is not null) then
+        perform mrprompt_internal.end_cooldowns(c.provider, c.key_id, c.model)
+        from mrprompt_internal.cooldowns c
+        join json_to_recordset(outcomes) as o (request uuid, result text) on o.request = c.probe
+        where o.result = 'succeeded' and c.probe = any (settled);
     end if;
     perform mrprompt_internal.note_changes(settled);
     return json_build_object('busy', coalesce(busy, '[]'), 'stale', coalesce(stale, '[]'), 'rejected', '[]'::json);

@@ -37,8 +37,8 @@ begin
     where f.last_seen > clock_timestamp() - mrprompt_internal.lease();
     select count(*) filter (where q.fetcher_id is not null),
         count(*) filter (where q.fetcher_id is null),
-        count(*) filter (where q.fetcher_id is null and q.ready_at <= clock_timestamp()),
-        round(extract(epoch from clock_timestamp() - min(q.ready_at) filter (where q.fetcher_id is null and q.ready_at <= clock_timestamp())), 1)
+        count(*) filter (where q.fetcher_id is null and (q.ready or q.ready_at <= clock_timestamp())),
+        round(extract(epoch from clock_timestamp() - min(q.ready_at) filter (where q.fetcher_id is null and (q.ready or q.ready_at <= clock_timestamp()))), 1)
     into in_flight, queued, ready, oldest_ready_seconds
     from mrprompt_internal.queue q;
     paused := array(select p.provider from mrprompt_internal.pauses p order by 1);

@@ -28,8 +28,13 @@ begin
     from mrprompt_internal.queue q join mrprompt.requests r on r.id = q.request_id
     where q.request_id = any (ids)
     on conflict (request_id, attempt, slot) do nothing;
+    insert into mrprompt_internal.attempt_errors (request_id, attempt, error_message, retry_at, counted, fetcher_id)
+    select q.request_id, q.attempt, case requeue.outcome when 'lost' then 'the claim''s answer never arrived' else 'its fetcher was lost' end,
+        clock_timestamp(), false, q.fetcher_id
+    from mrprompt_internal.queue q where q.request_id = any (ids)
+    on conflict (request_id, attempt) do nothing;
     update mrprompt_internal.queue q
-    set fetcher_id = null, claimed_at = null, ready_at = clock_timestamp(),
+    set fetcher_id = null, claimed_at = null, ready_at = clock_timestamp(), ready = false, waits_for = 'retry',
         deaths = q.deaths + died::int, alone = q.deaths + died::int >= 2
     where q.request_id = any (ids);
     update mrprompt.requests r set status = 'queued', wait_reason = 'its fetcher was lost'
@@ -157,6 +162,13 @@ begin
               order by f.ready_at, f.request_id limit max_rows) o
         where not exists (select from mrprompt.requests r where r.id = o.request_id));
     get diagnostics part = row_count;
+    did := did + part + mrprompt_internal.apply_releases(max_rows);
+
+    delete from mrprompt_internal.cooldowns c
+    where c.until < clock_timestamp() - interval '10 minutes' and (c.reason = 'rate_limit' or not exists (
+        select from mrprompt_internal.queue q
+        where q.provider = c.provider and q.model = c.model and coalesce(q.key_id, '00000000-0000-0000-0000-000000000000') = c.key_id));
+    get diagnostics part = row_count;
     did := did + part;
 
     -- A stream goes whole, so that no reader meets half of one.
@@ -167,7 +179,7 @@ begin
           and not exists (select from mrprompt_internal.queue q where q.request_id = o.request_id)
         group by o.request_id order by o.request_id limit greatest(max_rows / 10, 1));
     get diagnostics part = row_count;
-    return json_build_object('did', did + part);
+    return json_build_object('did', did + part, 'more', did + part >= max_rows / 10);
 end
 $$;
 comment on function mrprompt_internal.tend(json) is
@@ -180,7 +192,7 @@ create function mrprompt_internal.supervisor_state(
 begin atomic
     select exists (select from mrprompt_internal.queue) and mrprompt_internal.is_home(),
         next_.ready_at <= clock_timestamp(),
-        next_.ready_at,
+        nullif(next_.ready_at, 'infinity'),
         mrprompt_internal.alone_waiting(),
         (select count(*)::int from mrprompt_internal.fetchers f where f.kind = 'libpq')
     from (select min(q.ready_at) as ready_at from mrprompt_internal.queue q where q.fetcher_id is null) next_;

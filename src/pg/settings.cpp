@@ -22,6 +22,10 @@ int poll_interval_ms = 5000;
 int idle_timeout_ms = 60'000;
 int max_payload_bytes = 8 * 1024 * 1024;
 int max_response_bytes = 64 * 1024 * 1024;
+int max_delta_bytes = 1024 * 1024;
+int max_stream_deltas = 200'000;
+int max_queued = 1'000'000;
+int max_queued_per_user = 100'000;
 int max_failures = 5;
 int max_waiters = 64;
 int delta_retention_s = 24 * 60 * 60;
@@ -75,6 +79,14 @@ const IntegerSetting kIntegers[] = {
      8 * kMegabyte, kKilobyte, 128 * kMegabyte, GUC_UNIT_BYTE},
     {"mrprompt.max_response", "The largest answer that is read from a provider.",
      &settings::max_response_bytes, 64 * kMegabyte, kKilobyte, 128 * kMegabyte, GUC_UNIT_BYTE},
+    {"mrprompt.max_delta", "The largest piece of a streamed answer that is stored.",
+     &settings::max_delta_bytes, kMegabyte, kKilobyte, 64 * kMegabyte, GUC_UNIT_BYTE},
+    {"mrprompt.max_stream", "Pieces of a streamed answer that are stored at most.",
+     &settings::max_stream_deltas, 200'000, 100, 900'000, 0},
+    {"mrprompt.max_queued", "Requests that wait in the queue at most.", &settings::max_queued,
+     1'000'000, 1, INT_MAX, 0},
+    {"mrprompt.max_queued_per_user", "Requests of one user that wait in the queue at most.",
+     &settings::max_queued_per_user, 100'000, 1, INT_MAX, 0},
     {"mrprompt.max_failures", "Failed attempts after which a request is given up.", &settings::max_failures,
      5, 1, 100, 0},
     {"mrprompt.max_waiters", "Sessions that wait in wait_for_request and stream at the same time at most.",

@@ -5,7 +5,9 @@
 \i :helpers
 \set ECHO all
 select t.be('ann');
-select state, message from t.try($$select mrprompt_internal.hello('{"contract": 2, "program": "newer"}')$$);
+select state, message from t.try($$select mrprompt_internal.hello('{"contract": 3, "program": "newer"}')$$);
+select state, message from t.try($$select mrprompt_internal.hello('{"contract": 0, "program": "older", "kind": "libpq"}')$$);
+select mrprompt_internal.hello('{"contract": 1, "program": "one before", "kind": "libpq"}') -> 'contract' as served;
 select state from t.try($$select mrprompt_internal.claim('{"fetcher": "00000000-0000-7000-8000-000000000000", "room": 1, "bytes": 1}')$$);
 select t.hello('f1');
 select t.hello('f2');
@@ -110,13 +112,13 @@ select label from t.claim('f4', 10, 1);
 select label from t.claim('f4', 10, 1);
 -- a fetcher of their own is wanted only for what may be claimed
 select mrprompt_internal.alone_waiting();
-insert into mrprompt_internal.queue (request_id, alone, provider, bytes) values (t.id('a'), true, 'fake', 1);
+insert into mrprompt_internal.queue (request_id, alone, provider, bytes, user_id, model, tag) values (t.id('a'), true, 'fake', 1, gen_random_uuid(), 'm', 1);
 select mrprompt_internal.alone_waiting();
 select mrprompt.pause('fake');
 select mrprompt_internal.alone_waiting();
 select mrprompt.resume();
 -- a deleted request leaves nothing in the queue
-insert into mrprompt_internal.queue (request_id, provider, bytes) values (gen_random_uuid(), 'fake', 1);
+insert into mrprompt_internal.queue (request_id, provider, bytes, user_id, model, tag) values (gen_random_uuid(), 'fake', 1, gen_random_uuid(), 'm', 1);
 select mrprompt_internal.tend('{"limit": 100}') ->> 'did' as did;
 select count(*) from mrprompt_internal.queue q where not exists (select from mrprompt.requests r where r.id = q.request_id);
 -- every attempt has one row in the ledger

@@ -1,0 +1,226 @@
+-- Cooldowns, and what waits: a row of the queue that cannot run now is put aside until its time comes or something ends its wait.
+
+create function mrprompt_internal.put_aside(ids uuid[], waits_for text, until timestamptz, reason text) returns void
+    language plpgsql set search_path = pg_catalog, pg_temp
+as $$
+begin
+    update mrprompt_internal.queue q set ready = false, waits_for = put_aside.waits_for, ready_at = until
+    where q.request_id = any (ids);
+    update mrprompt.requests r set wait_reason = reason, not_before = nullif(until, 'infinity') where r.id = any (ids);
+end
+$$;
+comment on function mrprompt_internal.put_aside(uuid[], text, timestamptz, text) is
+    'Takes rows out of the claims'' way; the caller has locked them.';
+
+create function mrprompt_internal.make_ready(ids uuid[]) returns void
+    language plpgsql set search_path = pg_catalog, pg_temp
+as $$
+declare
+    now_ constant bigint := (select last_value from mrprompt_internal.virtual_time);
+begin
+    update mrprompt_internal.queue q
+    set ready = true, waits_for = null, ready_at = clock_timestamp(), tag = now_ + n.place * mrprompt_internal.step(n.priority)
+    from (select w.request_id, w.priority, row_number() over (partition by w.user_id, w.priority order by w.tag, w.request_id) as place
+          from mrprompt_internal.queue w where w.request_id = any (ids)) n
+    where q.request_id = n.request_id;
+end
+$$;
+comment on function mrprompt_internal.make_ready(uuid[]) is 'Puts rows that waited back into the claims'' way, each user''s a step apart; the caller has locked them.';
+
+create function mrprompt_internal.make_due_ready(since timestamptz, moment timestamptz, max_rows integer) returns integer
+    language plpgsql set search_path = pg_catalog, pg_temp
+as $$
+declare
+    ids uuid[];
+begin
+    select array_agg(w.request_id) into ids from (
+        select q.request_id from mrprompt_internal.queue q
+        where q.fetcher_id is null and not q.ready and q.ready_at >= since and q.ready_at <= moment
+        order by q.ready_at limit max_rows for update skip locked) w;
+    if ids is not null then
+        perform mrprompt_internal.make_ready(ids);
+    end if;
+    return coalesce(cardinality(ids), 0);
+end
+$$;
+comment on function mrprompt_internal.make_due_ready(timestamptz, timestamptz, integer) is 'Makes ready what has waited long enough; answers how many rows.';
+
+create function mrprompt_internal.apply_releases(max_rows integer) returns integer
+    language plpgsql set search_path = pg_catalog, pg_temp
+as $$
+declare
+    release mrprompt_internal.releases;
+    ids uuid[];
+    did int := 0;
+begin
+    for release in select * from mrprompt_internal.releases order by id limit 10 for update skip locked loop
+        select array_agg(w.request_id) into ids from (
+            select q.request_id from mrprompt_internal.queue q
+            where q.fetcher_id is null and q.waits_for in ('cooldown', 'pause')
+              and (release.provider is null or q.provider = release.provider)
+              and (release.model is null or (q.model = release.model
+                   and coalesce(q.key_id, '00000000-0000-0000-0000-000000000000') = release.key_id))
+            order by q.tag limit max_rows for update skip locked) w;
+        if ids is not null then
+            perform mrprompt_internal.make_ready(ids);
+            did := did + cardinality(ids);
+        end if;
+        if coalesce(cardinality(ids), 0) < max_rows then
+            delete from mrprompt_internal.releases r where r.id = release.id;
+        end if;
+    end loop;
+    return did;
+end
+$$;
+comment on function mrprompt_internal.apply_releases(integer) is
+    'Makes ready what waited for a pause or cooldown that has ended, some rows at a time; answers how many.';
+
+create function mrprompt_internal.hold_back(ids uuid[], moment timestamptz) returns uuid[]
+    language plpgsql set search_path = pg_catalog, pg_temp
+as $$
+declare
+    held record;
+    aside uuid[];
+    all_aside uuid[] := '{}';
+begin
+    for held in
+        select array_agg(q.request_id order by q.tag) as ids, q.provider
+        from mrprompt_internal.queue q join mrprompt_internal.pauses p on p.provider = q.provider
+        where q.request_id = any (ids) group by q.provider
+    loop
+        perform mrprompt_internal.put_aside(held.ids, 'pause', 'infinity', 'provider ' || held.provider || ' is paused by an admin');
+        all_aside := all_aside || held.ids;
+    end loop;
+    for held in
+        select array_agg(q.request_id order by q.tag) as ids, c.provider, c.key_id, c.model, c.reason, c.until, c.probe, c.error_type
+        from mrprompt_internal.queue q
+        join mrprompt_internal.cooldowns c on c.provider = q.provider and c.model = q.model
+            and c.key_id = coalesce(q.key_id, '00000000-0000-0000-0000-000000000000')
+        where q.request_id = any (ids) and q.request_id <> all (all_aside)
+          and (c.until > moment or c.reason <> 'rate_limit')
+        group by c.provider, c.key_id, c.model, c.reason, c.until, c.probe, c.error_type
+        order by c.provider, c.key_id, c.model
+    loop
+        aside := held.ids;
+        if held.until <= moment and not exists (
+            select from mrprompt_internal.queue q where q.request_id = held.probe and q.fetcher_id is not null)
+        then
+            update mrprompt_internal.cooldowns c set probe = held.ids[1]
+            where c.provider = held.provider and c.key_id = held.key_id and c.model = held.model;
+            aside := held.ids[2:];
+        end if;
+        -- Behind a probe there is nothing to wait for but its end, which releases them; a minute is for a probe that hangs.
+        perform mrprompt_internal.put_aside(aside, 'cooldown', greatest(held.until, moment + interval '1 minute' * (held.until <= moment)::int),
+            format('%s at %s cools down after %s%s', held.model, held.provider,
+                case held.reason when 'rate_limit' then 'a rate limit' when 'auth' then 'a refused key' else 'failures' end,
+                ' (' || held.error_type || ')'));
+        all_aside := all_aside || aside;
+    end loop;
+    return all_aside;
+end
+$$;
+comment on function mrprompt_internal.hold_back(uuid[], timestamptz) is
+    'Puts aside those of some ready requests whose provider is paused or whose target cools down; answers which. One goes on as a probe.';
+
+create function mrprompt_internal.open_cooldowns(outcomes json, settled uuid[]) returns void
+    language plpgsql set search_path = pg_catalog, pg_temp
+as $$
+declare
+    wish record;
+begin
+    for wish in
+        select r.provider, coalesce(r.key_id, '00000000-0000-0000-0000-000000000000') as key_id, r.model,
+            (array_agg(o.cooldown ->> 'reason' order by o.cooldown ->> 'reason'))[1] as reason,
+            max((o.cooldown ->> 'ms')::bigint) as ms, min(o.error ->> 'type') as error_type
+        from json_to_recordset(outcomes) as o (request uuid, cooldown json, error json)
+        join mrprompt.requests r on r.id = o.request
+        where o.request = any (settled) and o.cooldown ->> 'reason' in ('rate_limit', 'auth', 'failures')
+        group by 1, 2, 3 order by 1, 2, 3
+    loop
+        -- Where the provider did not say how long, the pause doubles: from a second, or from ten for a refused key, to ten minutes.
+        insert into mrprompt_internal.cooldowns as c (provider, key_id, model, reason, until, error_type)
+        values (wish.provider, wish.key_id, wish.model, wish.reason, clock_timestamp() + interval '1 millisecond' *
+            least(coalesce(wish.ms, case wish.reason when 'auth' then 10000 else 1000 end), 3600000), wish.error_type)
+        on conflict (provider, key_id, model) do update set
+            reason = excluded.reason, error_type = excluded.error_type, probe = null,
+            -- What was in flight when it began says nothing new.
+            times = case when c.until > clock_timestamp() then c.times else c.times + 1 end,
+            opened_at = case when c.until > clock_timestamp() then c.opened_at else excluded.opened_at end,
+            until = greatest(c.until, case
+                when wish.ms is not null then excluded.until
+                when c.until > clock_timestamp() then c.until
+                else clock_timestamp() + least(600000, case wish.reason when 'auth' then 10000 else 1000 end * 2 ^ least(c.times, 20)) * interval '1 millisecond'
+                end);
+    end loop;
+end
+$$;
+comment on function mrprompt_internal.open_cooldowns(json, uuid[]) is 'Opens or prolongs the cooldowns that outcomes ask for.';
+
+create function mrprompt_internal.end_cooldowns(provider text, key_id uuid, model text) returns integer
+    language plpgsql set search_path = pg_catalog, pg_temp
+as $$
+declare
+    ended int;
+begin
+    with gone as (
+        delete from mrprompt_internal.cooldowns c
+        where (end_cooldowns.provider is null or c.provider = end_cooldowns.provider)
+          and (end_cooldowns.key_id is null or c.key_id = end_cooldowns.key_id)
+          and (end_cooldowns.model is null or c.model = end_cooldowns.model)
+        returning c.provider, c.key_id, c.model
+    )
+    insert into mrprompt_internal.releases (provider, key_id, model) select g.provider, g.key_id, g.model from gone g;
+    get diagnostics ended = row_count;
+    return ended;
+end
+$$;
+comment on function mrprompt_internal.end_cooldowns(text, uuid, text) is 'Ends cooldowns (null: any), and has what waits for them made ready.';
+
+create function mrprompt_internal.end_cooldown(provider text, key_id uuid, model text) returns integer
+    language plpgsql security definer set search_path = pg_catalog, pg_temp
+as $$
+declare
+    ended int;
+begin
+    perform mrprompt_internal.require_admin('end a cooldown');
+    ended := mrprompt_internal.end_cooldowns(end_cooldown.provider, end_cooldown.key_id, end_cooldown.model);
+    perform mrprompt_internal.wake(mrprompt_internal.channel_name('fetchers'));
+    return ended;
+end
+$$;
+comment on function mrprompt_internal.end_cooldown(text, uuid, text) is 'end_cooldown() with the owner''s rights; judges the caller itself.';
+
+create function mrprompt.end_cooldown(provider text default null, key_id uuid default null, model text default null) returns integer
+    language sql volatile
+    return mrprompt_internal.end_cooldown(provider, key_id, model);
+comment on function mrprompt.end_cooldown(text, uuid, text) is
+    'Admins: ends the cooldowns of a provider, key or model (null: any) at once; answers how many there were.';
+
+create function mrprompt_internal.cooldowns()
+    returns table (provider text, model text, key_id uuid, reason text, error_type text, opened_at timestamptz, until timestamptz,
+        times integer, probing boolean, waiting bigint)
+    language sql stable security definer set search_path = pg_catalog, pg_temp
+begin atomic
+    select c.provider::text, c.model, nullif(c.key_id, '00000000-0000-0000-0000-000000000000'), c.reason, c.error_type, c.opened_at,
+        c.until, c.times, c.until <= clock_timestamp(),
+        (select count(*) from mrprompt_internal.queue q
+         where q.waits_for = 'cooldown' and q.provider = c.provider and q.model = c.model
+           and coalesce(q.key_id, '00000000-0000-0000-0000-000000000000') = c.key_id)
+    from mrprompt_internal.cooldowns c
+    where (c.until > clock_timestamp() or c.reason <> 'rate_limit')
+      and (mrprompt_internal.may_act_for_others() or exists (
+          select from mrprompt.api_keys k where k.id = c.key_id and k.user_id = mrprompt.current_user_id()));
+end;
+comment on function mrprompt_internal.cooldowns() is 'Cooldowns that hold: those of the caller''s own keys, or all for who may act for others.';
+
+create view mrprompt.cooldowns with (security_invoker = true) as select * from mrprompt_internal.cooldowns();
+comment on view mrprompt.cooldowns is
+    'What is left alone for a while, by provider, key and model: after a rate limit until it has passed; after a refused key or '
+    'failures until one request, sent as a probe, has succeeded. An admin sees all, a user those of his own keys.';
+comment on column mrprompt.cooldowns.times is 'How often in a row: the pause doubles where the provider does not say how long.';
+comment on column mrprompt.cooldowns.probing is 'Its time is over: one request goes out to see, the others wait for how it ends.';
+comment on column mrprompt.cooldowns.waiting is 'Queued requests that wait for its end.';
+
+grant execute on function mrprompt.end_cooldown, mrprompt_internal.end_cooldown to mrprompt_admin;
+grant select on mrprompt.cooldowns to mrprompt_user, mrprompt_admin;
+grant execute on function mrprompt_internal.cooldowns to mrprompt_user, mrprompt_admin;
