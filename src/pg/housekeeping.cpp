@@ -21,7 +21,7 @@ session::Statement gone_statement = {
 session::Statement changes_statement = {"select mrprompt_internal.notify_changes()", 0, {}, nullptr};
 session::Statement fetchers_statement = {"select mrprompt_internal.notify_fetchers()", 0, {}, nullptr};
 session::Statement tend_statement = {
-    "select (c.body ->> 'did')::int4 from mrprompt_internal.tend(pg_catalog.json_build_object('limit', $1)) "
+    "select (c.body ->> 'more')::bool from mrprompt_internal.tend(pg_catalog.json_build_object('limit', $1)) "
     "as c (body)",
     1,
     {INT4OID},
@@ -106,7 +106,7 @@ Outcome tend(bool* more) {
     return chore("mrprompt: tend", [&] {
         Datum limit = Int32GetDatum(kTendLimit);
         tend_statement.run(&limit);
-        *more = integer(1) >= kTendLimit;
+        *more = boolean(1);
     });
 }
 

@@ -15,6 +15,7 @@ constexpr const char* kSettings[][2] = {
     {"statement_timeout", "0"},
     {"idle_in_transaction_session_timeout", "0"},
     {"idle_session_timeout", "0"},
+    {"synchronous_commit", "local"},  // a standby that is lost stops no stream
 #if PG_VERSION_NUM >= 170000
     {"transaction_timeout", "0"},
 #endif

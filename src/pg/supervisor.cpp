@@ -20,6 +20,7 @@ using housekeeping::Outcome;
 
 constexpr std::int64_t kStateEveryMs = 1000;
 constexpr std::int64_t kTendEveryMs = 5000;
+constexpr std::int64_t kTendAgainMs = 100;    // while there is more to do than one call may
 constexpr std::int64_t kNotifyEveryMs = 20;   // to clients, of changed requests
 constexpr std::int64_t kAnnounceEveryMs = 5;  // to fetchers elsewhere, of new work
 constexpr std::int64_t kRetryMs = 1000;
@@ -174,7 +175,7 @@ void Supervisor::keep_house() {
         settle_outcome(housekeeping::tend(&more));
         // The extension may be gone without a call to notice it, or the database have become a template.
         if (!session::extension_present()) extension_gone_ = true;
-        tend_due_ = more ? now_ : now_ + kTendEveryMs;
+        tend_due_ = now_ + (more ? kTendAgainMs : kTendEveryMs);
         state_due_ = now_;
     }
     if (now_ >= state_due_) look_for_work();

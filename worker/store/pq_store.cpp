@@ -43,6 +43,7 @@ constexpr SessionSetting kSettings[] = {
     {"statement_timeout", "0"},
     {"idle_in_transaction_session_timeout", "0"},
     {"idle_session_timeout", "0"},
+    {"synchronous_commit", "local"},
     {"transaction_timeout", "0", 170000},
     {"search_path", "pg_catalog"},
     {"row_security", "on"},
