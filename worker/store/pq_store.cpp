@@ -72,10 +72,11 @@ const char* statement(CallKind kind) {
         case CallKind::claim:
             return "select body, to_json(key_ids), to_json(owners), to_json(providers), to_json(sealed)"
                    " from mrprompt_internal.claim($1::json)";
-        // Deltas may be lost with the server: the answer comes whole when the request is settled.
+        // Unlike the supervisor's child, this fetcher outlives the server and goes on with the attempt: what
+        // a crash took back would be missing in the middle of the stream. A standby is not waited for.
         case CallKind::append:
             return "select mrprompt_internal.append($1::json) from"
-                   " (select set_config('synchronous_commit', 'off', true) offset 0) off";
+                   " (select set_config('synchronous_commit', 'local', true) offset 0) local";
         case CallKind::settle:
             return "select mrprompt_internal.settle($1::json)";
         case CallKind::heartbeat:
