@@ -96,8 +96,11 @@ test:
 	@test/run.sh
 bench:
 	@bench/run.sh
+# The long form of one test; expects what `make test` has installed.
+soak:
+	@SOAK_ROUNDS=$${SOAK_ROUNDS:-200} test/prove.sh -v test/t/013_soak.pl
 format:
 	clang-format -i $$(git ls-files '*.cpp' '*.hpp')
 
-.PHONY: all install-fetcher uninstall-fetcher unit demo test bench format
+.PHONY: all install-fetcher uninstall-fetcher unit demo test bench soak format
 -include $(patsubst %.o,%.d,$(OBJS)) $(shell find build -name '*.d' 2>/dev/null)
