@@ -4,6 +4,7 @@ create function mrprompt_internal.claim(
     args json, out body json, out key_ids uuid[], out owners uuid[], out providers text[], out sealed text[])
     language plpgsql security definer set search_path = pg_catalog, pg_temp
     set lock_timeout = '1s' set jit = off set enable_seqscan = off set enable_hashjoin = off set enable_mergejoin = off
+    set plan_cache_mode = force_generic_plan
 as $$
 declare
     fetcher constant mrprompt_internal.fetchers := mrprompt_internal.enter(args);

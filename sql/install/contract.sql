@@ -61,7 +61,7 @@ comment on function mrprompt_internal.hello(json) is 'Contract: registers an inc
 
 create function mrprompt_internal.heartbeat(args json) returns json
     language plpgsql security definer set search_path = pg_catalog, pg_temp
-    set lock_timeout = '1s' set jit = off set enable_seqscan = off set enable_mergejoin = off
+    set lock_timeout = '1s' set jit = off set enable_seqscan = off set enable_mergejoin = off set plan_cache_mode = force_generic_plan
 as $$
 declare
     me constant uuid := (args ->> 'fetcher')::uuid;
@@ -103,12 +103,14 @@ comment on function mrprompt_internal.heartbeat(json) is
     'Contract: keeps a fetcher alive, queues again what it holds but does not list, answers what to cancel.';
 
 create function mrprompt_internal.cancels_for(fetcher_id uuid) returns json
-    language sql stable set search_path = pg_catalog, pg_temp
-begin atomic
-    select coalesce(json_agg(c.request_id), '[]')
-    from mrprompt_internal.cancels c join mrprompt_internal.queue q on q.request_id = c.request_id
-    where q.fetcher_id = cancels_for.fetcher_id;
-end;
+    language plpgsql stable set search_path = pg_catalog, pg_temp
+as $$
+begin
+    return (select coalesce(json_agg(c.request_id), '[]')
+            from mrprompt_internal.cancels c join mrprompt_internal.queue q on q.request_id = c.request_id
+            where q.fetcher_id = cancels_for.fetcher_id);
+end
+$$;
 comment on function mrprompt_internal.cancels_for(uuid) is 'What this fetcher shall cancel; repeated until it has.';
 
 create function mrprompt_internal.alone_waiting() returns integer

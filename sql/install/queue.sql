@@ -1,4 +1,5 @@
 -- The queue and the fetchers' leases: written by the contract, and by enqueue; users never touch a row of them.
+-- What runs once per call or request is plpgsql, which keeps its plans: a function in SQL is planned anew each time.
 -- Lock order, where a call locks several: fetchers, queue, requests; rows of one table by key.
 
 create table mrprompt_internal.queue (
@@ -47,13 +48,16 @@ create function mrprompt_internal.step(priority integer) returns bigint
 comment on function mrprompt_internal.step(integer) is 'How far apart the tags of one user''s requests are: the priority as a share, four times as much for each step up.';
 
 create function mrprompt_internal.next_tag(user_id uuid, priority integer) returns bigint
-    language sql volatile set search_path = pg_catalog, pg_temp
-begin atomic
-    select greatest(now_.tag, (select max(q.tag) from mrprompt_internal.queue q
-                               where q.user_id = next_tag.user_id and q.priority = next_tag.priority
-                                 and q.fetcher_id is null and q.tag > now_.tag)) + mrprompt_internal.step(next_tag.priority)
-    from (select last_value as tag from mrprompt_internal.virtual_time) now_;
-end;
+    language plpgsql volatile set search_path = pg_catalog, pg_temp set plan_cache_mode = force_generic_plan
+as $$
+declare
+    now_ constant bigint := (select last_value from mrprompt_internal.virtual_time);
+begin
+    return greatest(now_, (select max(q.tag) from mrprompt_internal.queue q
+                           where q.user_id = next_tag.user_id and q.priority = next_tag.priority
+                             and q.fetcher_id is null and q.tag > now_)) + mrprompt_internal.step(next_tag.priority);
+end
+$$;
 comment on function mrprompt_internal.next_tag(uuid, integer) is
     'The tag of a new request: behind the user''s own waiting ones, and behind what claims have come to (self-clocked fair queueing).';
 
@@ -147,18 +151,22 @@ end
 $rls$;
 
 create function mrprompt_internal.is_home() returns boolean
-    language sql stable security definer set search_path = pg_catalog, pg_temp
-begin atomic
-    select count(*) > 0 and bool_and(h.system_identifier = mrprompt_internal.system_identifier() and h.database_oid = d.oid)
-    from mrprompt_internal.homes h, pg_database d where d.datname = current_database();
-end;
+    language plpgsql stable security definer set search_path = pg_catalog, pg_temp
+as $$
+begin
+    return (select count(*) > 0 and bool_and(h.system_identifier = mrprompt_internal.system_identifier() and h.database_oid = d.oid)
+            from mrprompt_internal.homes h, pg_database d where d.datname = current_database());
+end
+$$;
 comment on function mrprompt_internal.is_home() is 'Whether this is the database the data was made in, and no copy of it.';
 
 create function mrprompt_internal.channel_name(subject text) returns text
-    language sql stable security definer set search_path = pg_catalog, pg_temp
-begin atomic
-    select 'mrprompt_' || left(encode(sha256(convert_to(secret::text || subject, 'UTF8')), 'hex'), 32)
-    from mrprompt_internal.channel_secret;
-end;
+    language plpgsql stable security definer set search_path = pg_catalog, pg_temp
+as $$
+begin
+    return (select 'mrprompt_' || left(encode(sha256(convert_to(c.secret::text || subject, 'UTF8')), 'hex'), 32)
+            from mrprompt_internal.channel_secret c);
+end
+$$;
 comment on function mrprompt_internal.channel_name(text) is 'The notification channel of a user (his id) or of the fetchers (the word fetchers).';
 

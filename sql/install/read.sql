@@ -1,12 +1,16 @@
 -- Reading: a request with its answer, waiting for it, following its stream, cancelling it.
 
 create function mrprompt_internal.why_waiting(status text, wait_reason text, provider text) returns text
-    language sql stable security definer set search_path = pg_catalog, pg_temp
+    language plpgsql stable security definer set search_path = pg_catalog, pg_temp
+as $$
+begin
     return case
         when status <> 'queued' or wait_reason is not null then wait_reason
         when not mrprompt_internal.is_home() then 'this database is a copy; an admin has to call resume_here()'
         when exists (select from mrprompt_internal.pauses p where p.provider in ('*', why_waiting.provider)) then 'paused by an admin'
     end;
+end
+$$;
 comment on function mrprompt_internal.why_waiting(text, text, text) is
     'What a request waits for: its own reason, or what holds up all of its provider; null: its turn.';
 

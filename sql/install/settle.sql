@@ -23,6 +23,7 @@ comment on function mrprompt_internal.price_at(text, text, text, timestamptz) is
 create function mrprompt_internal.settle(args json) returns json
     language plpgsql security definer set search_path = pg_catalog, pg_temp
     set lock_timeout = '1s' set jit = off set enable_seqscan = off set enable_hashjoin = off set enable_mergejoin = off
+    set plan_cache_mode = force_generic_plan
 as $$
 declare
     fetcher constant mrprompt_internal.fetchers := mrprompt_internal.enter(args);

@@ -54,6 +54,7 @@ comment on function mrprompt_internal.requeue(uuid[], text, boolean) is
 create function mrprompt_internal.fetcher_gone(fetcher uuid, crashed boolean) returns integer
     language plpgsql security definer set search_path = pg_catalog, pg_temp
     set lock_timeout = '1s' set jit = off set enable_seqscan = off set enable_hashjoin = off set enable_mergejoin = off
+    set plan_cache_mode = force_generic_plan
 as $$
 declare
     ids uuid[];
@@ -111,6 +112,7 @@ comment on function mrprompt_internal.apply_cancels(integer) is 'Ends waiting re
 create function mrprompt_internal.tend(args json) returns json
     language plpgsql security definer set search_path = pg_catalog, pg_temp
     set lock_timeout = '1s' set jit = off set enable_seqscan = off set enable_hashjoin = off set enable_mergejoin = off
+    set plan_cache_mode = force_generic_plan
 as $$
 declare
     max_rows constant int := least(coalesce((args ->> 'limit')::int, 1000), 10000);
