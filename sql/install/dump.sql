@@ -7,8 +7,10 @@ begin
     foreach wanted in array array[
         'mrprompt.users', 'mrprompt_internal.provider_rows', 'mrprompt_internal.price_rows',
         'mrprompt_internal.master_keys', 'mrprompt_internal.lookup_key', 'mrprompt.api_keys', 'mrprompt.key_grants',
-        'mrprompt.requests', 'mrprompt.responses', 'mrprompt.deltas',
-        'mrprompt_internal.attempt_errors', 'mrprompt_internal.queue', 'mrprompt_internal.virtual_time', 'mrprompt_internal.cancels', 'mrprompt_internal.pauses', 'mrprompt_internal.homes'] loop
+        'mrprompt.requests', 'mrprompt.responses', 'mrprompt.deltas', 'mrprompt.batches',
+        'mrprompt_internal.attempt_errors', 'mrprompt_internal.queue', 'mrprompt_internal.virtual_time',
+        'mrprompt_internal.cancels', 'mrprompt_internal.pauses', 'mrprompt_internal.homes',
+        'mrprompt_internal.prunings', 'mrprompt_internal.forgets'] loop
         perform pg_extension_config_dump(wanted::regclass, '');
     end loop;
     for slot in 0..15 loop

@@ -120,8 +120,6 @@ declare
     part int;
     dead uuid;
     ids uuid[];
-    prune_before constant uuid := mrprompt_internal.uuid_at(
-        clock_timestamp() - mrprompt_internal.setting('mrprompt.delta_retention')::int * interval '1 second');
 begin
     if not mrprompt_internal.is_home() then
         return json_build_object('did', 0);
@@ -173,15 +171,8 @@ begin
     get diagnostics part = row_count;
     did := did + part;
 
-    -- A stream goes whole, so that no reader meets half of one.
-    delete from mrprompt.deltas d
-    where d.request_id in (
-        select o.request_id from mrprompt.deltas o
-        where o.request_id < prune_before
-          and not exists (select from mrprompt_internal.queue q where q.request_id = o.request_id)
-        group by o.request_id order by o.request_id limit greatest(max_rows / 10, 1));
-    get diagnostics part = row_count;
-    return json_build_object('did', did + part, 'more', did + part >= max_rows / 10);
+    did := did + mrprompt_internal.prune(max_rows) + mrprompt_internal.forget_some(max_rows);
+    return json_build_object('did', did, 'more', did >= max_rows / 2);
 end
 $$;
 comment on function mrprompt_internal.tend(json) is
@@ -214,6 +205,7 @@ begin
     from (select distinct r.user_id from mrprompt.requests r where r.id = any (ids)) u
     cross join lateral (select mrprompt_internal.channel_name(u.user_id::text) as channel) c
     join mrprompt.requests r on r.user_id = u.user_id and r.id = any (ids);
+    perform mrprompt_internal.notify_failures(ids);
     return cardinality(ids);
 end
 $$;

@@ -28,7 +28,11 @@ int max_queued = 1'000'000;
 int max_queued_per_user = 100'000;
 int max_failures = 5;
 int max_waiters = 64;
+int request_retention_s = -1;
+int response_retention_s = -1;
 int delta_retention_s = 24 * 60 * 60;
+int attempt_retention_s = 90 * 24 * 60 * 60;
+int usage_retention_s = -1;
 char* default_provider = nullptr;
 }  // namespace settings
 
@@ -40,6 +44,8 @@ constexpr int kMegabyte = 1024 * kKilobyte;
 constexpr int kMostClaimBytes = 64 * kMegabyte;  // a claim must fit a frame, whatever else is in it
 constexpr int kSecond = 1000;
 constexpr int kMinute = 60 * kSecond;
+constexpr int kDay = 24 * 60 * 60;  // the retention settings count seconds
+constexpr int kForever = -1;
 
 struct IntegerSetting {
     const char* name;
@@ -91,8 +97,16 @@ const IntegerSetting kIntegers[] = {
      5, 1, 100, 0},
     {"mrprompt.max_waiters", "Sessions that wait in wait_for_request and stream at the same time at most.",
      &settings::max_waiters, 64, 0, 100'000, 0},
+    {"mrprompt.request_retention", "How long a request is kept after its end, with all that belongs to it.",
+     &settings::request_retention_s, kForever, kForever, INT_MAX, GUC_UNIT_S},
+    {"mrprompt.response_retention", "How long an answer is kept.", &settings::response_retention_s, kForever,
+     kForever, INT_MAX, GUC_UNIT_S},
     {"mrprompt.delta_retention", "How long the pieces of a finished stream are kept.",
-     &settings::delta_retention_s, 24 * 60 * 60, 0, INT_MAX, GUC_UNIT_S},
+     &settings::delta_retention_s, kDay, kForever, INT_MAX, GUC_UNIT_S},
+    {"mrprompt.attempt_retention", "How long the reasons of attempts that did not succeed are kept.",
+     &settings::attempt_retention_s, 90 * kDay, kForever, INT_MAX, GUC_UNIT_S},
+    {"mrprompt.usage_retention", "How long the rows of the ledger are kept.", &settings::usage_retention_s,
+     kForever, kForever, INT_MAX, GUC_UNIT_S},
 };
 
 const TextSetting kTexts[] = {

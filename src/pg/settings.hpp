@@ -27,7 +27,11 @@ extern int max_queued;
 extern int max_queued_per_user;
 extern int max_failures;
 extern int max_waiters;
+extern int request_retention_s;
+extern int response_retention_s;
 extern int delta_retention_s;
+extern int attempt_retention_s;
+extern int usage_retention_s;
 extern char* default_provider;
 }  // namespace settings
 

@@ -1,0 +1,424 @@
+-- Retention: what is kept how long, bounded pruning of the rest, and forgetting a person.
+
+create table mrprompt_internal.prunings (
+    kind text not null,
+    rows bigint not null default 0,
+    last_at timestamptz,
+    reached uuid
+);
+-- No primary key: a restore must not collide with what was pruned here in the meantime; the view sums.
+comment on table mrprompt_internal.prunings is 'What has been pruned so far; its rows are the locks of those who prune.';
+comment on column mrprompt_internal.prunings.reached is
+    'Up to here this round has looked; the next call goes on behind it. So old rows that must stay, such as queued ones, are stepped over.';
+
+create table mrprompt_internal.forgets (
+    user_id uuid primary key,
+    requested_at timestamptz not null default clock_timestamp()
+);
+comment on table mrprompt_internal.forgets is 'Persons to be removed; tend does it in steps, and then removes the wish.';
+
+alter table mrprompt_internal.prunings enable row level security;
+alter table mrprompt_internal.forgets enable row level security;
+create policy all_rows on mrprompt_internal.forgets for select to mrprompt_admin using (true);
+
+-- Removing, in pieces that stay small.
+
+create function mrprompt_internal.retention_cutoff(setting text) returns timestamptz
+    language sql volatile set search_path = pg_catalog, pg_temp
+begin atomic
+    -- Not before 1970: a UUIDv7 has no bound there.
+    select case when s.seconds >= 0 then greatest(clock_timestamp() - s.seconds * interval '1 second', to_timestamp(0)) end
+    from (select mrprompt_internal.setting(retention_cutoff.setting)::int as seconds) s;
+end;
+comment on function mrprompt_internal.retention_cutoff(text) is 'What is older than this goes; null: the setting is -1, all is kept.';
+
+create function mrprompt_internal.few_enough(ids uuid[], max_rows integer) returns uuid[]
+    language sql stable set search_path = pg_catalog, pg_temp
+begin atomic
+    select array_agg(s.id order by s.id)
+    from (select c.id, sum(c.pieces) over (order by c.id) - c.pieces as before
+          from (select i as id, (select count(*) from (select from mrprompt.deltas d where d.request_id = i limit max_rows) p) as pieces
+                from unnest(ids) i) c) s
+    where s.before < max_rows;
+end;
+comment on function mrprompt_internal.few_enough(uuid[], integer) is
+    'The first of these requests, as many as have max_rows deltas together; at least one: a stream goes whole, so that no reader meets half of one.';
+
+create function mrprompt_internal.remove_requests(ids uuid[], new_owner uuid) returns integer
+    language plpgsql set search_path = pg_catalog, pg_temp
+as $$
+declare
+    half constant int := cardinality(ids) / 2;
+    touched int := 0;
+    part int;
+begin
+    if ids is null then
+        return 0;
+    end if;
+    delete from mrprompt.deltas d where d.request_id = any (ids);
+    get diagnostics touched = row_count;
+    delete from mrprompt.responses a where a.request_id = any (ids);
+    get diagnostics part = row_count;
+    touched := touched + part;
+    delete from mrprompt_internal.attempt_errors e where e.request_id = any (ids);
+    get diagnostics part = row_count;
+    touched := touched + part;
+    begin
+        -- A deferred foreign key shall speak here, where it can be answered.
+        set constraints all immediate;
+        delete from mrprompt.requests r where r.id = any (ids);
+        return touched + cardinality(ids);
+    exception when integrity_constraint_violation or raise_exception then
+        null;
+    end;
+    if half > 0 then
+        return touched + mrprompt_internal.remove_requests(ids[:half], new_owner) + mrprompt_internal.remove_requests(ids[half + 1:], new_owner);
+    end if;
+    update mrprompt.requests r
+    set user_id = coalesce(new_owner, r.user_id), payload = '{}', metadata = '{}', options = null, error_message = null,
+        idempotency_key = null, batch_id = null
+    where r.id = any (ids);
+    return touched + 1;
+end
+$$;
+comment on function mrprompt_internal.remove_requests(uuid[], uuid) is
+    'Removes requests, locked by the caller, with all that belongs to them. One that a row of the app refers to stays, emptied, as new_owner''s.';
+
+create function mrprompt_internal.prune_kind(kind text, cutoff timestamptz, start uuid, max_rows integer, out pruned integer, out reached uuid)
+    language plpgsql set search_path = pg_catalog, pg_temp
+as $$
+declare
+    bound constant uuid := mrprompt_internal.uuid_at(cutoff);
+    due uuid[];
+    fitting uuid[];
+begin
+    -- Each branch looks at max_rows entries of the primary key, and removes those that are old enough.
+    if kind = 'requests' then
+        select array_agg(s.id order by s.id) filter (where s.old), case when count(*) = max_rows then (array_agg(s.id order by s.id desc))[1] end
+        into due, reached
+        from (select r.id, r.finished_at < cutoff and r.payload::text <> '{}' as old
+              from mrprompt.requests r where r.id > start and r.id < bound order by r.id limit max_rows) s;
+        -- What an app's transaction holds is passed over: it comes up again in the next round.
+        select array_agg(l.id) into due from (
+            select r.id from mrprompt.requests r
+            where r.id = any (due) and r.finished_at < cutoff
+              and not exists (select from mrprompt_internal.queue q where q.request_id = r.id)
+            order by r.id for update skip locked) l;
+        select array_agg(i) into due from unnest(due) i
+        where i not in (select a.request_id from mrprompt.responses a where a.request_id = any (due)
+                        except select h.request_id from (select a.request_id from mrprompt.responses a
+                                                         where a.request_id = any (due) for update skip locked) h);
+        fitting := mrprompt_internal.few_enough(due, max_rows);
+        pruned := mrprompt_internal.remove_requests(fitting, null);
+    elsif kind = 'deltas' then
+        with recursive streams (id, n) as (
+            select (select d.request_id from mrprompt.deltas d
+                    where d.request_id > start and d.request_id < bound order by d.request_id limit 1), 1
+            union all
+            select (select d.request_id from mrprompt.deltas d
+                    where d.request_id > s.id and d.request_id < bound order by d.request_id limit 1), s.n + 1
+            from streams s where s.id is not null and s.n < max_rows
+        )
+        select array_agg(s.id order by s.id) filter (where
+                not exists (select from mrprompt_internal.queue q where q.request_id = s.id)
+                and not exists (select from mrprompt.requests r
+                                where r.id = s.id and (r.finished_at is null or r.finished_at >= cutoff))),
+            case when count(*) = max_rows then (array_agg(s.id order by s.id desc))[1] end
+        into due, reached
+        from streams s where s.id is not null;
+        fitting := mrprompt_internal.few_enough(due, max_rows);
+        delete from mrprompt.deltas d where d.request_id = any (fitting);
+        get diagnostics pruned = row_count;
+    elsif kind = 'responses' then
+        with seen as materialized (
+            select a.request_id, a.created_at from mrprompt.responses a
+            where a.request_id > start and a.request_id < bound order by a.request_id limit max_rows
+        ), held as materialized (
+            select a.request_id from mrprompt.responses a
+            where a.request_id in (select s.request_id from seen s where s.created_at < cutoff)
+              and not exists (select from mrprompt_internal.queue q where q.request_id = a.request_id)
+            for update skip locked
+        ), gone as (
+            delete from mrprompt.responses a using held h where a.request_id = h.request_id returning 1
+        )
+        select (select count(*) from gone), case when count(*) = max_rows then (array_agg(s.request_id order by s.request_id desc))[1] end
+        into pruned, reached from seen s;
+    elsif kind = 'attempts' then
+        with seen as materialized (
+            select e.request_id, e.attempt, e.at from mrprompt_internal.attempt_errors e
+            where e.request_id > start and e.request_id < bound order by e.request_id, e.attempt limit max_rows
+        ), gone as (
+            delete from mrprompt_internal.attempt_errors e using seen s
+            where e.request_id = s.request_id and e.attempt = s.attempt and s.at < cutoff
+              and not exists (select from mrprompt_internal.queue q where q.request_id = s.request_id)
+            returning 1
+        )
+        select (select count(*) from gone), case when count(*) = max_rows then (array_agg(s.request_id order by s.request_id desc))[1] end
+        into pruned, reached from seen s;
+    elsif kind = 'usage' then
+        with seen as materialized (
+            select u.request_id, u.attempt, u.slot, u.finished_at from mrprompt.usage u
+            where u.request_id > start and u.request_id < bound order by u.request_id limit max_rows
+        ), gone as (
+            delete from mrprompt.usage u using seen s
+            where u.request_id = s.request_id and u.attempt = s.attempt and u.slot = s.slot and s.finished_at < cutoff
+              and not exists (select from mrprompt_internal.queue q where q.request_id = s.request_id)
+            returning 1
+        )
+        select (select count(*) from gone), case when count(*) = max_rows then (array_agg(s.request_id order by s.request_id desc))[1] end
+        into pruned, reached from seen s;
+    elsif kind = 'batches' then
+        with seen as materialized (
+            select b.id, b.created_at from mrprompt.batches b
+            where b.id > start and b.id < bound order by b.id limit max_rows
+        ), held as materialized (
+            select b.id from mrprompt.batches b
+            where b.id in (select s.id from seen s where s.created_at < cutoff)
+              and not exists (select from mrprompt.requests r where r.batch_id = b.id)
+            for update skip locked
+        ), gone as (
+            delete from mrprompt.batches b using held h where b.id = h.id returning 1
+        )
+        select (select count(*) from gone), case when count(*) = max_rows then (array_agg(s.id order by s.id desc))[1] end
+        into pruned, reached from seen s;
+    end if;
+    if cardinality(fitting) < cardinality(due) then
+        reached := fitting[cardinality(fitting)];
+    end if;
+end
+$$;
+comment on function mrprompt_internal.prune_kind(text, timestamptz, uuid, integer) is
+    'Looks at the next max_rows rows of a kind behind start, and prunes what is older than cutoff; reached: where to go on, null at the end.';
+
+create function mrprompt_internal.retention_kinds() returns table (kind text, setting text)
+    language sql immutable set search_path = pg_catalog, pg_temp
+begin atomic
+    values ('requests', 'mrprompt.request_retention'), ('batches', 'mrprompt.request_retention'),
+        ('responses', 'mrprompt.response_retention'), ('deltas', 'mrprompt.delta_retention'),
+        ('attempts', 'mrprompt.attempt_retention'), ('usage', 'mrprompt.usage_retention');
+end;
+comment on function mrprompt_internal.retention_kinds() is 'What is pruned, and the setting that says when.';
+
+create function mrprompt_internal.prune(max_rows integer) returns integer
+    language plpgsql set search_path = pg_catalog, pg_temp
+as $$
+declare
+    did int := 0;
+    part record;
+    mark record;
+    cutoff timestamptz;
+begin
+    for part in select k.kind, k.setting from mrprompt_internal.retention_kinds() k loop
+        cutoff := mrprompt_internal.retention_cutoff(part.setting);
+        continue when cutoff is null;
+        select p.ctid, p.reached into mark from mrprompt_internal.prunings p where p.kind = part.kind limit 1 for update skip locked;
+        -- Somebody else is at it.
+        continue when not found and exists (select from mrprompt_internal.prunings p where p.kind = part.kind);
+        declare
+            step record;
+        begin
+            select * into step from mrprompt_internal.prune_kind(part.kind, cutoff,
+                coalesce(mark.reached, '00000000-0000-0000-0000-000000000000'), max_rows);
+            if step.pruned = 0 and step.reached is not distinct from mark.reached then
+                continue;
+            end if;
+            if mark.ctid is null then
+                insert into mrprompt_internal.prunings (kind, rows, last_at, reached)
+                values (part.kind, step.pruned, case when step.pruned > 0 then clock_timestamp() end, step.reached);
+            else
+                update mrprompt_internal.prunings p
+                set rows = p.rows + step.pruned, reached = step.reached,
+                    last_at = case when step.pruned > 0 then clock_timestamp() else p.last_at end
+                where p.ctid = mark.ctid;
+            end if;
+            did := did + step.pruned;
+        exception when integrity_constraint_violation or raise_exception then
+            raise warning 'mrprompt cannot prune %: %', part.kind, sqlerrm
+                using hint = 'A foreign key or a trigger of yours forbids it.';
+        end;
+    end loop;
+    return did;
+end
+$$;
+comment on function mrprompt_internal.prune(integer) is
+    'Part of tend: removes what the retention settings no longer keep, of each kind about max_rows; answers how many rows.';
+
+create function mrprompt_internal.retention_state()
+    returns table (kind text, setting interval, oldest timestamptz, pruned_rows bigint, last_pruned_at timestamptz)
+    language sql stable security definer set search_path = pg_catalog, pg_temp
+begin atomic
+    select k.kind,
+        case when mrprompt_internal.setting(k.setting)::int >= 0
+            then justify_hours(mrprompt_internal.setting(k.setting)::int * interval '1 second') end,
+        mrprompt_internal.uuid_time(case k.kind
+            when 'requests' then (select r.id from mrprompt.requests r order by r.id limit 1)
+            when 'batches' then (select b.id from mrprompt.batches b order by b.id limit 1)
+            when 'responses' then (select a.request_id from mrprompt.responses a order by a.request_id limit 1)
+            when 'deltas' then (select d.request_id from mrprompt.deltas d order by d.request_id limit 1)
+            when 'attempts' then (select e.request_id from mrprompt_internal.attempt_errors e order by e.request_id limit 1)
+            when 'usage' then (select u.request_id from mrprompt.usage u order by u.request_id limit 1) end),
+        coalesce(p.rows, 0), p.last_at
+    from mrprompt_internal.retention_kinds() k
+    left join (select m.kind, sum(m.rows)::bigint as rows, max(m.last_at) as last_at
+               from mrprompt_internal.prunings m group by m.kind) p on p.kind = k.kind;
+end;
+comment on function mrprompt_internal.retention_state() is 'What mrprompt.retention shows.';
+
+create view mrprompt.retention with (security_invoker = true) as
+    select s.kind, s.setting, s.oldest, s.pruned_rows, s.last_pruned_at from mrprompt_internal.retention_state() s;
+comment on view mrprompt.retention is 'Admins and analysts: what is kept how long, and what has been pruned.';
+comment on column mrprompt.retention.setting is 'How long it is kept; null: for ever.';
+comment on column mrprompt.retention.oldest is 'When the oldest request was made that such a row belongs to.';
+
+-- Forgetting a person.
+
+create function mrprompt_internal.forget_user(user_id uuid) returns void
+    language plpgsql security definer set search_path = pg_catalog, pg_temp
+as $$
+begin
+    perform mrprompt_internal.require_admin('forget a user');
+    if user_id is null or user_id = '00000000-0000-0000-0000-000000000000' then
+        raise exception using errcode = 'PT400', message = 'which user? This id is nobody''s',
+            detail = format('user_id is %s', coalesce(user_id::text, 'null'));
+    end if;
+    insert into mrprompt_internal.forgets as f (user_id) values (forget_user.user_id) on conflict do nothing;
+    update mrprompt.api_keys k set encrypted_key = '', revoked_at = coalesce(k.revoked_at, now()), updated_at = now()
+    where k.user_id = forget_user.user_id and k.encrypted_key <> '';
+    -- More than that is ended by tend.
+    insert into mrprompt_internal.cancels as c (request_id)
+    select r.id from mrprompt_internal.queue q join mrprompt.requests r on r.id = q.request_id
+    where r.user_id = forget_user.user_id order by r.id limit 100000
+    on conflict do nothing;
+    perform mrprompt_internal.wake(mrprompt_internal.channel_name('fetchers'));
+end
+$$;
+comment on function mrprompt_internal.forget_user(uuid) is 'forget_user() with the owner''s rights; judges the caller itself.';
+
+create function mrprompt.forget_user(user_id uuid) returns void
+    language sql volatile
+    return mrprompt_internal.forget_user(user_id);
+comment on function mrprompt.forget_user(uuid) is
+    'Admins: removes a person. At once the keys are revoked and emptied and what is queued or in flight is cancelled; then, in steps, '
+    'requests, answers, streams, batches, grants, keys and the row of mrprompt.users go, and the ledger''s rows stay as nobody''s. '
+    'mrprompt.forgetting shows how far it is. PT400: no id.';
+
+create function mrprompt_internal.forget_requests(person uuid, max_rows integer) returns integer
+    language plpgsql set search_path = pg_catalog, pg_temp
+as $$
+declare
+    nobody constant uuid := '00000000-0000-0000-0000-000000000000';
+    did int := 0;
+    ids uuid[];
+begin
+    select array_agg(l.id) into ids from (
+        select r.id from mrprompt_internal.queue q join mrprompt.requests r on r.id = q.request_id
+        where r.user_id = person and q.fetcher_id is null
+        order by r.id limit max_rows for update of q skip locked for no key update of r skip locked) l;
+    if ids is not null then
+        perform mrprompt_internal.finish(ids, 'cancelled', null, null);
+        did := cardinality(ids);
+    end if;
+    select array_agg(l.id) into ids from (
+        select r.id from mrprompt.requests r
+        where r.user_id = person and r.finished_at is not null
+          and not exists (select from mrprompt_internal.queue q where q.request_id = r.id)
+        order by r.id limit max_rows for update skip locked) l;
+    return did + mrprompt_internal.remove_requests(mrprompt_internal.few_enough(ids, max_rows), nobody);
+end
+$$;
+comment on function mrprompt_internal.forget_requests(uuid, integer) is
+    'Ends what waits of a person''s requests, and removes what has ended; answers how many rows it touched.';
+
+create function mrprompt_internal.forget_rows(person uuid, max_rows integer) returns integer
+    language plpgsql set search_path = pg_catalog, pg_temp
+as $$
+declare
+    nobody constant uuid := '00000000-0000-0000-0000-000000000000';
+    did int := 0;
+    part int;
+    ids uuid[];
+begin
+    -- Where a row of the app refers to one of these, it stays, emptied.
+    ids := array(select b.id from mrprompt.batches b where b.user_id = person limit max_rows for update skip locked);
+    begin
+        set constraints all immediate;
+        delete from mrprompt.batches b where b.id = any (ids);
+    exception when integrity_constraint_violation or raise_exception then
+        update mrprompt.batches b set user_id = nobody, name = null, metadata = '{}' where b.id = any (ids);
+    end;
+    did := did + cardinality(ids);
+
+    delete from mrprompt.key_grants g
+    where g.ctid = any (array(select h.ctid from mrprompt.key_grants h where h.user_id = person limit max_rows for update skip locked));
+    get diagnostics part = row_count;
+    did := did + part;
+
+    ids := array(select k.id from mrprompt.api_keys k where k.user_id = person limit max_rows for update skip locked);
+    begin
+        set constraints all immediate;
+        delete from mrprompt.api_keys k where k.id = any (ids);
+    exception when integrity_constraint_violation or raise_exception then
+        update mrprompt.api_keys k set user_id = nobody, encrypted_key = '', key_hash = '', masked_key = '', name = null, metadata = '{}',
+            revoked_at = coalesce(k.revoked_at, now()) where k.id = any (ids);
+    end;
+    did := did + cardinality(ids);
+
+    ids := array(select u.id from mrprompt.users u where u.id = person for update skip locked);
+    begin
+        set constraints all immediate;
+        delete from mrprompt.users u where u.id = any (ids);
+    exception when integrity_constraint_violation or raise_exception then
+        update mrprompt.users u set login_role = null, name = null, metadata = '{}' where u.id = any (ids);
+    end;
+    did := did + cardinality(ids);
+
+    with mine as materialized (
+        select u.request_id, u.attempt, u.slot from mrprompt.usage u where u.user_id = person limit max_rows for no key update skip locked
+    )
+    update mrprompt.usage u set user_id = nobody from mine m
+    where u.request_id = m.request_id and u.attempt = m.attempt and u.slot = m.slot;
+    get diagnostics part = row_count;
+    return did + part;
+end
+$$;
+comment on function mrprompt_internal.forget_rows(uuid, integer) is
+    'Removes what a person has beside requests, and makes the ledger''s rows nobody''s; answers how many rows it touched.';
+
+create function mrprompt_internal.forget_some(max_rows integer) returns integer
+    language plpgsql set search_path = pg_catalog, pg_temp
+as $$
+declare
+    did int := 0;
+    wish record;
+begin
+    for wish in select f.user_id from mrprompt_internal.forgets f order by f.requested_at, f.user_id for update skip locked loop
+        exit when did >= max_rows;
+        did := did + mrprompt_internal.forget_requests(wish.user_id, max_rows);
+        -- The ledger last: an attempt in flight still writes into it.
+        continue when did >= max_rows or exists (select from mrprompt.requests r where r.user_id = wish.user_id);
+        did := did + mrprompt_internal.forget_rows(wish.user_id, max_rows);
+        if not exists (select from mrprompt.batches b where b.user_id = wish.user_id)
+            and not exists (select from mrprompt.key_grants g where g.user_id = wish.user_id)
+            and not exists (select from mrprompt.api_keys k where k.user_id = wish.user_id)
+            and not exists (select from mrprompt.users u where u.id = wish.user_id
+                            and (u.login_role is not null or u.name is not null or u.metadata <> '{}'))
+            and not exists (select from mrprompt.usage u where u.user_id = wish.user_id) then
+            delete from mrprompt_internal.forgets f where f.user_id = wish.user_id;
+            did := did + 1;
+        end if;
+    end loop;
+    return did;
+end
+$$;
+comment on function mrprompt_internal.forget_some(integer) is
+    'Part of tend: goes on removing those whom forget_user() named, some max_rows rows at a time; answers how many rows it touched.';
+
+create view mrprompt.forgetting with (security_invoker = true) as
+    select f.user_id, f.requested_at, (select count(*) from mrprompt.requests r where r.user_id = f.user_id) as requests_left
+    from mrprompt_internal.forgets f;
+comment on view mrprompt.forgetting is 'Admins: those whom forget_user() named and who are not wholly removed yet.';
+
+grant select on mrprompt.retention to mrprompt_analyst, mrprompt_admin;
+grant execute on function mrprompt_internal.retention_state to mrprompt_analyst, mrprompt_admin;
+grant select on mrprompt.forgetting, mrprompt_internal.forgets to mrprompt_admin;
+grant execute on function mrprompt.forget_user, mrprompt_internal.forget_user to mrprompt_admin;
