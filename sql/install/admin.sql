@@ -13,7 +13,7 @@ begin
         insert into mrprompt_internal.pauses as p (provider) values (set_pause.provider) on conflict do nothing;
     else
         delete from mrprompt_internal.pauses p where p.provider = set_pause.provider or set_pause.provider = '*';
-        insert into mrprompt_internal.releases (provider) values (nullif(set_pause.provider, '*'));
+        insert into mrprompt_internal.releases (kind, provider) values ('pause', nullif(set_pause.provider, '*'));
         perform mrprompt_internal.wake(mrprompt_internal.channel_name('fetchers'));
     end if;
 end

@@ -54,12 +54,18 @@ declare
     did int := 0;
 begin
     for release in select * from mrprompt_internal.releases order by id limit 10 for update skip locked loop
+        if release.kind = 'cooldown' then
+            delete from mrprompt_internal.cooldowns c
+            where (release.provider is null or c.provider = release.provider)
+              and (release.key_id is null or c.key_id = release.key_id)
+              and (release.model is null or c.model = release.model);
+        end if;
         select array_agg(w.request_id) into ids from (
             select q.request_id from mrprompt_internal.queue q
-            where q.fetcher_id is null and q.waits_for in ('cooldown', 'pause')
+            where q.fetcher_id is null and not q.ready and q.waits_for = release.kind
               and (release.provider is null or q.provider = release.provider)
-              and (release.model is null or (q.model = release.model
-                   and coalesce(q.key_id, '00000000-0000-0000-0000-000000000000') = release.key_id))
+              and (release.key_id is null or coalesce(q.key_id, '00000000-0000-0000-0000-000000000000') = release.key_id)
+              and (release.model is null or q.model = release.model)
             order by q.tag limit max_rows for update skip locked) w;
         if ids is not null then
             perform mrprompt_internal.make_ready(ids);
@@ -73,7 +79,7 @@ begin
 end
 $$;
 comment on function mrprompt_internal.apply_releases(integer) is
-    'Makes ready what waited for a pause or cooldown that has ended, some rows at a time; answers how many.';
+    'Carries out releases: ends cooldowns, and makes ready what waited, some rows at a time; answers how many.';
 
 create function mrprompt_internal.hold_back(ids uuid[], moment timestamptz) returns uuid[]
     language plpgsql set search_path = pg_catalog, pg_temp
@@ -156,36 +162,27 @@ end
 $$;
 comment on function mrprompt_internal.open_cooldowns(json, uuid[]) is 'Opens or prolongs the cooldowns that outcomes ask for.';
 
-create function mrprompt_internal.end_cooldowns(provider text, key_id uuid, model text) returns integer
+create function mrprompt_internal.release_cooldowns(provider text, key_id uuid, model text) returns void
     language plpgsql set search_path = pg_catalog, pg_temp
 as $$
-declare
-    ended int;
 begin
-    with gone as (
-        delete from mrprompt_internal.cooldowns c
-        where (end_cooldowns.provider is null or c.provider = end_cooldowns.provider)
-          and (end_cooldowns.key_id is null or c.key_id = end_cooldowns.key_id)
-          and (end_cooldowns.model is null or c.model = end_cooldowns.model)
-        returning c.provider, c.key_id, c.model
-    )
-    insert into mrprompt_internal.releases (provider, key_id, model) select g.provider, g.key_id, g.model from gone g;
-    get diagnostics ended = row_count;
-    return ended;
+    -- A wish in a table of its own: no row that the contract needs is locked by this transaction.
+    insert into mrprompt_internal.releases (kind, provider, key_id, model) values ('cooldown', provider, key_id, model);
+    perform mrprompt_internal.wake(mrprompt_internal.channel_name('fetchers'));
 end
 $$;
-comment on function mrprompt_internal.end_cooldowns(text, uuid, text) is 'Ends cooldowns (null: any), and has what waits for them made ready.';
+comment on function mrprompt_internal.release_cooldowns(text, uuid, text) is 'Has the contract end cooldowns (null: any) after commit.';
 
 create function mrprompt_internal.end_cooldown(provider text, key_id uuid, model text) returns integer
     language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$
-declare
-    ended int;
 begin
     perform mrprompt_internal.require_admin('end a cooldown');
-    ended := mrprompt_internal.end_cooldowns(end_cooldown.provider, end_cooldown.key_id, end_cooldown.model);
-    perform mrprompt_internal.wake(mrprompt_internal.channel_name('fetchers'));
-    return ended;
+    perform mrprompt_internal.release_cooldowns(provider, key_id, model);
+    return (select count(*) from mrprompt_internal.cooldowns c
+            where (end_cooldown.provider is null or c.provider = end_cooldown.provider)
+              and (end_cooldown.key_id is null or c.key_id = end_cooldown.key_id)
+              and (end_cooldown.model is null or c.model = end_cooldown.model));
 end
 $$;
 comment on function mrprompt_internal.end_cooldown(text, uuid, text) is 'end_cooldown() with the owner''s rights; judges the caller itself.';
@@ -194,7 +191,7 @@ create function mrprompt.end_cooldown(provider text default null, key_id uuid de
     language sql volatile
     return mrprompt_internal.end_cooldown(provider, key_id, model);
 comment on function mrprompt.end_cooldown(text, uuid, text) is
-    'Admins: ends the cooldowns of a provider, key or model (null: any) at once; answers how many there were.';
+    'Admins: ends the cooldowns of a provider, key or model (null: any), once this has committed; answers how many there are.';
 
 create function mrprompt_internal.cooldowns()
     returns table (provider text, model text, key_id uuid, reason text, error_type text, opened_at timestamptz, until timestamptz,

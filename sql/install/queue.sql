@@ -115,13 +115,14 @@ comment on column mrprompt_internal.cooldowns.times is 'How often in a row: the 
 comment on column mrprompt_internal.cooldowns.probe is 'After an auth error or failures: the one request that is let through to see.';
 
 create table mrprompt_internal.releases (
-    id bigint generated always as identity primary key,
+    id uuid primary key default mrprompt_internal.uuidv7(),
+    kind text not null check (kind in ('pause', 'cooldown')),
     provider varchar(50),
     key_id uuid,
     model text
 );
 comment on table mrprompt_internal.releases is
-    'Pauses and cooldowns that somebody ended: the contract makes ready what waited for them. Null: any.';
+    'Wishes to end cooldowns, and pauses that were ended: the contract makes ready what waits for them. Null: any.';
 
 create table mrprompt_internal.homes (
     system_identifier bigint not null,

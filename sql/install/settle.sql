@@ -181,7 +181,7 @@ begin
         perform mrprompt_internal.open_cooldowns(outcomes, settled);
     end if;
     if exists (select from mrprompt_internal.cooldowns c where c.probe is not null) then
-        perform mrprompt_internal.end_cooldowns(c.provider, c.key_id, c.model)
+        perform mrprompt_internal.release_cooldowns(c.provider, c.key_id, c.model)
         from mrprompt_internal.cooldowns c
         join json_to_recordset(outcomes) as o (request uuid, result text) on o.request = c.probe
         where o.result = 'succeeded' and c.probe = any (settled);

@@ -111,6 +111,13 @@ begin
             case when '*' = any (state.paused) then 'select mrprompt.resume()'
                  else (select string_agg(format('select mrprompt.resume(%L)', p), '; ') from unnest(state.paused) p) end;
     end if;
+    return query
+    select 'notice', format('%s at %s cools down after %s (%s, time %s in a row) until %s; %s requests wait.', c.model, c.provider,
+            case c.reason when 'rate_limit' then 'a rate limit' when 'auth' then 'a refused key' else 'failures' end,
+            coalesce(c.error_type, 'no word'), c.times, to_char(c.until, 'HH24:MI:SS'), c.waiting),
+        format('It ends by itself%s, or by select mrprompt.end_cooldown(%L)', case c.reason when 'rate_limit' then '' else ' once a probe succeeds' end, c.provider)
+            || case c.reason when 'auth' then '. A new secret comes with mrprompt.update_key()' else '' end
+    from mrprompt_internal.cooldowns() c order by c.waiting desc limit 20;
     if state.oldest_ready_seconds > 60 and state.fetchers > 0 and cardinality(state.paused) = 0 then
         return query select 'warning', format('The oldest ready request has waited for %s seconds.', state.oldest_ready_seconds),
             format('In flight: %s. Raise mrprompt.max_in_flight, or start more fetchers.', state.in_flight);

@@ -169,6 +169,12 @@ MRPROMPT_SECRET_FUNCTION(update_key) {
                                 argument(fcinfo, 2),
                                 argument(fcinfo, 3)};
     pg::query_as_owner(update, values, pg::Snapshot::fresh);
+    if (new_secret) {
+        // Whatever the old secret was refused for, the new one is tried.
+        static pg::Statement release{
+            "select mrprompt_internal.release_cooldowns(null, $1, null)", 1, {UUIDOID}};
+        pg::query_as_owner(release, &key, pg::Snapshot::fresh);
+    }
     return returned(id);
 }
 

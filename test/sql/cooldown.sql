@@ -57,8 +57,8 @@ select t.over();
 select count(*) as probes from t.claim('f1');
 select t.label(probe) as probe from mrprompt_internal.cooldowns \gset
 select t.settle('f1', t.outcome(:'probe', (select attempts from mrprompt.requests where id = t.id(:'probe')), 'succeeded', t.answer('back')));
-select count(*) from mrprompt.cooldowns;
 select count(*) as the_others from t.claim('f1');
+select count(*) from mrprompt.cooldowns;
 -- a refused key: the request has failed, the others of the key wait
 select t.ask('g'), t.ask('h');
 select label from t.claim('f1', 1);
@@ -78,6 +78,16 @@ select count(*) from mrprompt.cooldowns;
 reset role;
 -- every attempt has a row with its reason
 select attempt, outcome, error_type, error_message, retry_at is not null as again, counted from mrprompt.attempts where request_id = t.id('a') order by attempt;
+-- a key that gets a new secret is tried at once
+select t.be('ann');
+select mrprompt.add_key('fake', 'sk-test-the-old-one') as key \gset
+select t.ask('k'), t.ask('l');
+select label from t.claim('f1', 1);
+select t.refused('k', 'auth');
+select label from t.claim('f1');
+select mrprompt.update_key(:'key', 'sk-test-the-new-one') is not null as updated;
+select label from t.claim('f1');
+select count(*) from mrprompt.cooldowns;
 -- a paused provider's requests are out of the way, and come back
 delete from mrprompt_internal.cooldowns;
 select t.be('ann');
