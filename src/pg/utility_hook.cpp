@@ -1,7 +1,9 @@
 // DROP DATABASE, ALTER DATABASE RENAME or SET TABLESPACE and CREATE DATABASE … TEMPLATE fail while a worker
-// is connected, so the supervisor is asked to leave first and kept away until the statement has ended.
+// is connected, and DROP EXTENSION mrprompt may deadlock with one, so the supervisor is asked to leave first
+// and kept away until the statement has ended.
 #include "pg/utility_hook.hpp"
 
+#include "pg/drop_warning.hpp"
 #include "pg/log_guard.hpp"
 #include "pg/prelude.hpp"
 #include "pg/shared_state.hpp"
@@ -51,9 +53,31 @@ bool owned_by_caller(Oid database) {
 #endif
 }
 
+bool drops_mrprompt(Node* statement) {
+    if (!IsA(statement, DropStmt)) return false;
+    auto* drop = reinterpret_cast<DropStmt*>(statement);
+    if (drop->removeType != OBJECT_EXTENSION) return false;
+    ListCell* cell = nullptr;
+    foreach (cell, drop->objects)
+        if (strcmp(strVal(lfirst(cell)), "mrprompt") == 0) return true;
+    return false;
+}
+
+bool extension_owned_by_caller() {
+    Oid const extension = get_extension_oid("mrprompt", true);
+    if (!OidIsValid(extension)) return false;
+#if PG_VERSION_NUM >= 160000
+    return object_ownercheck(ExtensionRelationId, extension, GetUserId());
+#else
+    return pg_extension_ownercheck(extension, GetUserId());
+#endif
+}
+
 // The database the statement disturbs and whose supervisor must leave; InvalidOid where nothing is to be
 // done. A caller without the right to run the statement may not chase the supervisor away either.
 Oid database_to_free(Node* statement) {
+    if (drops_mrprompt(statement))
+        return extension_owned_by_caller() ? MyDatabaseId : static_cast<Oid>(InvalidOid);
     const char* name = database_needed_alone(statement);
     if (name == nullptr) return InvalidOid;
     Oid const database = get_database_oid(name, true);
@@ -130,6 +154,7 @@ void process_utility(PlannedStmt* statement, const char* query, bool read_only_t
         if (commits_prepared(statement->utilityStmt)) wake_if_known();
         return;
     }
+    if (IsA(statement->utilityStmt, DropStmt) && !XactReadOnly) warn_of_drop();
     Datum const key = ObjectIdGetDatum(database);
     int const supervisor_pid = block(database);
     PG_ENSURE_ERROR_CLEANUP(unblock, key);
