@@ -155,27 +155,35 @@ sub strike_libpq
     return;
 }
 
-# A number from the server, once there is one.
-sub number
+# A process of the server's, once it is there. The load may have ended while it was away, and it comes only for work: so
+# work is made meanwhile, one request after the other, each asked with its key until the answer has come.
+my $extra = 1;
+sub server_process
 {
-    my ($query) = @_;
+    my ($which) = @_;
     return wait_until(sub {
-        my ($failed, $out) = $node->psql('postgres', $query);
-        return !$failed && $out;
-    }, 60) || die "the server never answered: $query";
+        my ($failed, $pid) = $node->psql('postgres', "select $which from mrprompt_internal.server_state()");
+        return $pid if !$failed && $pid;
+        my $key = 'r0n' . $extra;
+        ($failed, my $id) = $node->psql('postgres', "select mrprompt.chat_text('fake?words=9&pace=50&id=$key', 'steady', 'fake', stream => true, "
+                . "user_id => '$users[0]', idempotency_key => '$key', metadata => '{\"words\": 9}')");
+        return 0 if $failed || !$id;
+        push @given, [ $key, $id ];
+        $extra++;
+        return 0;
+    }, 60) || BAIL_OUT("the server never had its $which");
 }
-sub server_state { return number("select $_[0] from mrprompt_internal.server_state()") }
 sub answers { return ($node->psql('postgres', 'select 1'))[0] == 0 }
 
 my %strikes = (
-    'kill -9 of the local fetcher' => sub { kill 'KILL', server_state('fetcher_pids[1]') },
-    'kill -SEGV of the local fetcher' => sub { kill 'SEGV', server_state('fetcher_pids[1]') },
+    'kill -9 of the local fetcher' => sub { kill 'KILL', server_process('fetcher_pids[1]') },
+    'kill -SEGV of the local fetcher' => sub { kill 'SEGV', server_process('fetcher_pids[1]') },
     'kill -9 of the libpq fetcher' => sub { strike_libpq(); start_libpq_fetcher() },
-    'pg_terminate_backend of the supervisor' => sub { $node->psql('postgres', 'select pg_terminate_backend(' . server_state('supervisor_pid') . ')') },
-    'SIGTERM of the launcher' => sub { kill 'TERM', server_state('launcher_pid') },
+    'pg_terminate_backend of the supervisor' => sub { $node->psql('postgres', 'select pg_terminate_backend(' . server_process('supervisor_pid') . ')') },
+    'SIGTERM of the launcher' => sub { kill 'TERM', server_process('launcher_pid') },
     'an immediate stop of the server' => sub { $node->stop('immediate'); $node->start });
 # Restarts the cluster, by PostgreSQL's own rule for a background worker that crashes.
-$strikes{'kill -9 of the supervisor'} = sub { kill 'KILL', server_state('supervisor_pid') } if $long;
+$strikes{'kill -9 of the supervisor'} = sub { kill 'KILL', server_process('supervisor_pid') } if $long;
 
 my (@bag, %struck);
 start_libpq_fetcher();
@@ -221,9 +229,9 @@ append_to_file("$file.given", join '', map { "@$_\n" } @given);
 append_to_file("$file.calls", join '', map { "$_ $calls{$_}\n" } sort keys %calls);
 ask("copy given from '$file.given' (delimiter ' '); copy calls from '$file.calls' (delimiter ' ')");
 
-my $wanted = $rounds * $asked_in_a_round;
-is(ask('select count(distinct key) from given'), $wanted, "the client asked $wanted times");
-is(ask('select count(*) from mrprompt.requests'), $wanted, 'so many requests there are');
+my $asked = $rounds * $asked_in_a_round + $extra - 1;
+is(ask('select count(distinct key) from given'), $asked, "the client asked $asked times");
+is(ask('select count(*) from mrprompt.requests'), $asked, 'so many requests there are');
 is(ask('select breach, id, detail from breaches() limit 20'), '', 'no promise is broken for any of them');
 is(ask('select sum(attempts) from mrprompt.usage_by_provider'), ask('select sum(attempts) from mrprompt.requests'), 'the ledger adds up to the attempts');
 is(ask('select count(*) from mrprompt_internal.queue'), '0', 'the queue is empty');
