@@ -145,7 +145,7 @@ begin
     kept := kept or exists (select from mrprompt.deltas d where d.request_id = stream.request_id);
     return query
     with answer as materialized (
-        select a.*, coalesce((select max(d.seq) from mrprompt.deltas d where d.request_id = stream.request_id), state.attempts * 1000000::bigint - 3) as top
+        select a.*, coalesce((select max(d.seq) from mrprompt.deltas d where d.request_id = stream.request_id), state.attempts * 1000000::bigint - 4) as top
         from (select stream.request_id as id) r left join mrprompt.responses a on a.request_id = r.id
     )
     -- Without deltas (not a stream, or pruned) the answer comes whole, after a restart for those who had begun.
