@@ -111,7 +111,9 @@ begin
         raise exception using
             -- A number that is none, a malformed uuid or time: bad input like any other.
             errcode = case when state like '22%' then 'PT400' else state end,
-            message = format('requests[%s]: %s', place, why), detail = nullif(details, ''), hint = nullif(way_out, '');
+            message = format('requests[%s]: %s', place, why),
+            detail = coalesce(nullif(details, ''), format('requests has %s elements, counted from 0', json_array_length(requests))),
+            hint = coalesce(nullif(way_out, ''), 'Nothing was queued: correct it, and send the batch again.');
     end;
     -- An idempotency_key used before leads to the earlier request, which belongs to its own batch or to none.
     update mrprompt.batches b set total = (select count(*) from mrprompt.requests r where r.batch_id = new_id) where b.id = new_id;
