@@ -14,11 +14,25 @@ const Json kSettled = {{"busy", Json::array()}, {"stale", Json::array()}, {"reje
 TEST_F(EngineComingAndGoing, a_contract_that_is_not_served_ends_the_program_with_the_remedy) {
     make();
     step();
-    fail("PT400", "this database speaks contract version 2 (ALTER EXTENSION mrprompt UPDATE)");
+    fail("PT400", "this database speaks contract version 4, the fetcher 2");
+    EXPECT_EQ(expect(CallKind::hello)["contract"], 1);
+    fail("PT400", "this database speaks contract version 4, the fetcher 1 (ALTER EXTENSION mrprompt UPDATE)");
     EXPECT_TRUE(fetcher->finished());
     EXPECT_EQ(fetcher->exit_code(), 3);
     ASSERT_EQ(log.size(), 1u);
     EXPECT_NE(log[0].find("ALTER EXTENSION"), std::string::npos);
+}
+
+TEST_F(EngineComingAndGoing, an_extension_not_yet_updated_is_served_by_its_own_contract) {
+    make();
+    step();
+    EXPECT_EQ(expect(CallKind::hello)["contract"], 2);
+    fail("PT400", "this database speaks contract version 1, the fetcher 2");
+    EXPECT_EQ(expect(CallKind::hello)["contract"], 1);
+    answer({{"fetcher", test::kFetcherId}, {"contract", 1}, {"settings", Json::object()}});
+    expect(CallKind::claim);
+    fail("PT410", "unknown fetcher");
+    EXPECT_EQ(expect(CallKind::hello)["contract"], 2) << "it may be updated by now";
 }
 
 TEST_F(EngineComingAndGoing, hello_is_tried_again_while_the_database_is_away) {

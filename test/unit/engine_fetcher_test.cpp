@@ -22,7 +22,7 @@ TEST_F(EngineFetcher, hello_says_who_it_is) {
     EXPECT_EQ(
         hello,
         Json::parse(
-            R"({"contract":1,"program":"mrprompt-fetcher 9","kind":"child","host":"box","pid":77,"alone":false})"));
+            R"({"contract":2,"program":"mrprompt-fetcher 9","kind":"child","host":"box","pid":77,"alone":false})"));
 }
 
 TEST_F(EngineFetcher, claim_asks_for_the_room_and_bytes_of_the_settings) {
@@ -279,6 +279,26 @@ TEST_F(EngineFetcher, a_fetcher_on_its_own_tends_when_idle_and_a_child_does_not)
             expect_quiet();
         }
     }
+}
+
+TEST_F(EngineFetcher, it_tends_again_soon_while_the_database_says_that_there_is_more) {
+    FetcherOptions options;
+    options.tends = true;
+    make(options);
+    greet({{"heartbeat_ms", 60000}, {"poll_ms", 60000}});
+    answer(kEmpty);
+    expect(CallKind::tend);
+    answer({{"did", 1000}, {"more", true}});
+    expect_quiet();
+    EXPECT_EQ(fetcher->deadline(), clock.now + 100);
+    pass(100);
+    expect(CallKind::tend);
+    answer({{"did", 3}, {"more", false}});
+    EXPECT_EQ(fetcher->deadline(), clock.now + 5'000);
+    pass(5'000);
+    expect(CallKind::tend);
+    answer({{"did", 3}});  // contract 1 does not say
+    EXPECT_EQ(fetcher->deadline(), clock.now + 5'000);
 }
 
 TEST_F(EngineFetcher, no_kind_of_call_starves_another_under_load) {

@@ -11,7 +11,7 @@ Verdict of_status(int status, const std::string& type = "error", const std::stri
     FailedAttempt failed;
     failed.status = status;
     failed.error = &error;
-    return judge(failed, 0.5);
+    return judge(failed, RetryRules(), 0.5);
 }
 
 Verdict in_stream(const std::string& type, const std::string& code = "") {
@@ -19,16 +19,14 @@ Verdict in_stream(const std::string& type, const std::string& code = "") {
     FailedAttempt failed;
     failed.status = 200;
     failed.error = &error;
-    return judge(failed, 0.5);
+    return judge(failed, RetryRules(), 0.5);
 }
 
 Verdict of_end(TransferEnd end) {
     FailedAttempt failed;
     failed.end = end;
-    return judge(failed, 0.5);
+    return judge(failed, RetryRules(), 0.5);
 }
-
-constexpr std::int64_t kWall = 784'111'777'000;  // Sun, 06 Nov 1994 08:49:37 GMT
 
 TEST(EngineRetryPolicy, passing_statuses_are_tried_again_and_count) {
     for (int status : {408, 409, 500, 502, 503, 504, 529}) {
@@ -91,12 +89,12 @@ TEST(EngineRetryPolicy, errors_inside_a_stream_go_by_their_word) {
 TEST(EngineRetryPolicy, back_off_doubles_to_a_minute_with_full_jitter) {
     FailedAttempt failed;
     failed.end = TransferEnd::broken;
-    EXPECT_EQ(judge(failed, 0.0).after_ms, 0);
-    EXPECT_EQ(judge(failed, 0.5).after_ms, 250);
+    EXPECT_EQ(judge(failed, RetryRules(), 0.0).after_ms, 0);
+    EXPECT_EQ(judge(failed, RetryRules(), 0.5).after_ms, 250);
     failed.failures = 3;
-    EXPECT_EQ(judge(failed, 0.5).after_ms, 2'000);
+    EXPECT_EQ(judge(failed, RetryRules(), 0.5).after_ms, 2'000);
     failed.failures = 1'000'000;
-    EXPECT_EQ(judge(failed, 0.5).after_ms, 30'000);
+    EXPECT_EQ(judge(failed, RetryRules(), 0.5).after_ms, 30'000);
 }
 
 TEST(EngineRetryPolicy, what_does_not_count_backs_off_by_its_attempts) {
@@ -105,29 +103,120 @@ TEST(EngineRetryPolicy, what_does_not_count_backs_off_by_its_attempts) {
     failed.status = 429;
     failed.error = &error;
     failed.attempt = 5;
-    EXPECT_EQ(judge(failed, 0.5).after_ms, 4'000);
+    EXPECT_EQ(judge(failed, RetryRules(), 0.5).after_ms, 4'000);
 }
 
 TEST(EngineRetryPolicy, the_providers_wish_is_a_lower_bound) {
     FailedAttempt failed;
     failed.end = TransferEnd::broken;
     failed.retry_after_ms = 7'000;
-    EXPECT_EQ(judge(failed, 0.9).after_ms, 7'000);
+    EXPECT_EQ(judge(failed, RetryRules(), 0.9).after_ms, 7'000);
 }
 
-TEST(EngineRetryPolicy, retry_after_is_read_in_every_form) {
-    EXPECT_EQ(retry_after({{"retry-after", "2"}}, kWall), 2'000);
-    EXPECT_EQ(retry_after({{"retry-after", "0.25"}}, kWall), 250);
-    EXPECT_EQ(retry_after({{"retry-after", "9"}, {"retry-after-ms", "120"}}, kWall), 120);
-    EXPECT_EQ(retry_after({{"retry-after", "Sun, 06 Nov 1994 08:49:47 GMT"}}, kWall), 10'000);
-    EXPECT_EQ(retry_after({{"retry-after", "Sun, 06 Nov 1994 08:49:27 GMT"}}, kWall), 0);
-    EXPECT_EQ(retry_after({{"retry-after", "86400"}}, kWall), 3'600'000);
-    EXPECT_EQ(retry_after({{"retry-after", "-5"}}, kWall), 0);
-    for (const char* nonsense :
-         {"", "soon", "nan", "inf", "1e999", "12 parsecs", "Sun, 06 Nov 1994 08:49:47 CET"}) {
-        EXPECT_EQ(retry_after({{"retry-after", nonsense}}, kWall), std::nullopt) << nonsense;
+// A failure that the rules of a provider's row have their say in.
+struct Named {
+    int status;
+    const char* type;
+    const char* code;
+};
+Verdict ruled(const Named& named, std::vector<std::string> retry_on, std::vector<std::string> no_retry_on) {
+    const ProviderError error{named.status, named.type, named.code, "m"};
+    FailedAttempt failed;
+    failed.status = named.status;
+    failed.error = &error;
+    RetryRules rules;
+    rules.retry_on = std::move(retry_on);
+    rules.no_retry_on = std::move(no_retry_on);
+    return judge(failed, rules, 0.5);
+}
+
+TEST(EngineRetryPolicy, a_word_in_retry_on_turns_a_final_failure_into_one_that_counts) {
+    const Named teapot{418, "brew_error", "short_and_stout"};
+    for (const char* word : {"418", "brew_error", "short_and_stout"}) {
+        EXPECT_TRUE(ruled(teapot, {"x", word}, {}).retry) << word;
+        EXPECT_TRUE(ruled(teapot, {word}, {}).counts_as_failure) << word;
     }
-    EXPECT_EQ(retry_after({{"date", "x"}}, kWall), std::nullopt);
+    for (const char* word : {"", "41", "brew", "m"}) EXPECT_FALSE(ruled(teapot, {word}, {}).retry) << word;
+}
+
+TEST(EngineRetryPolicy, a_word_in_no_retry_on_is_final_whatever_else_is_said) {
+    const Named overloaded{529, "overloaded_error", "busy"};
+    EXPECT_TRUE(ruled(overloaded, {}, {"503"}).retry);
+    for (const char* word : {"529", "overloaded_error", "busy"}) {
+        EXPECT_FALSE(ruled(overloaded, {}, {word}).retry) << word;
+        EXPECT_FALSE(ruled(overloaded, {"529", "overloaded_error"}, {word}).retry) << word;
+    }
+}
+
+TEST(EngineRetryPolicy, the_networks_own_words_can_be_named_too) {
+    FailedAttempt failed;
+    failed.end = TransferEnd::tls_failed;
+    RetryRules rules;
+    rules.retry_on = {"tls_failed"};
+    EXPECT_TRUE(judge(failed, rules, 0.5).retry);
+    failed.end = TransferEnd::broken;
+    rules.no_retry_on = {"connection_broken"};
+    EXPECT_FALSE(judge(failed, rules, 0.5).retry);
+}
+
+TEST(EngineRetryPolicy, an_empty_account_is_tried_again_only_when_it_is_named_itself) {
+    const Named empty{429, "insufficient_quota", "insufficient_quota"};
+    EXPECT_FALSE(ruled(empty, {"429"}, {}).retry);
+    EXPECT_TRUE(ruled(empty, {"insufficient_quota"}, {}).retry);
+    EXPECT_FALSE(ruled(empty, {"insufficient_quota"}, {}).counts_as_failure);
+}
+
+TEST(EngineRetryPolicy, a_refused_key_is_tried_again_only_when_it_is_named) {
+    const Named refused{401, "authentication_error", ""};
+    EXPECT_FALSE(ruled(refused, {"500"}, {}).retry);
+    EXPECT_TRUE(ruled(refused, {"401"}, {}).retry);
+    EXPECT_TRUE(ruled(refused, {"authentication_error"}, {}).retry);
+}
+
+TEST(EngineRetryPolicy, a_429_counts_no_failure_even_when_it_is_named) {
+    EXPECT_TRUE(ruled({429, "rate_limit_error", ""}, {"429"}, {}).retry);
+    EXPECT_FALSE(ruled({429, "rate_limit_error", ""}, {"429"}, {}).counts_as_failure);
+    EXPECT_FALSE(ruled({429, "rate_limit_error", ""}, {}, {"429"}).retry);
+}
+
+TEST(EngineRetryPolicy, base_and_cap_of_the_back_off_are_the_rows) {
+    FailedAttempt failed;
+    failed.end = TransferEnd::broken;
+    RetryRules rules;
+    rules.backoff_base_ms = 10;
+    rules.backoff_cap_ms = 100;
+    EXPECT_EQ(judge(failed, rules, 0.5).after_ms, 5);
+    failed.failures = 2;
+    EXPECT_EQ(judge(failed, rules, 0.5).after_ms, 20);
+    failed.failures = 9;
+    EXPECT_EQ(judge(failed, rules, 0.5).after_ms, 50);
+    rules.backoff_cap_ms = 4;  // below the base: the cap holds
+    EXPECT_EQ(judge(failed, rules, 0.5).after_ms, 2);
+}
+
+TEST(EngineRetryPolicy, the_target_is_blamed_for_what_it_did) {
+    for (const TransferEnd end :
+         {TransferEnd::connect_failed, TransferEnd::tls_failed, TransferEnd::timeout_connect,
+          TransferEnd::timeout_first_byte, TransferEnd::timeout_idle, TransferEnd::timeout_total,
+          TransferEnd::broken}) {
+        EXPECT_EQ(of_end(end).blame, Blame::failing) << static_cast<int>(end);
+    }
+    EXPECT_EQ(of_end(TransferEnd::too_large).blame, Blame::ours);
+    EXPECT_EQ(of_end(TransferEnd::refused).blame, Blame::ours);
+    for (const int status : {500, 502, 503, 529})
+        EXPECT_EQ(of_status(status).blame, Blame::failing) << status;
+    for (const int status : {400, 404, 408, 409, 413, 422}) {
+        EXPECT_EQ(of_status(status).blame, Blame::none) << status;
+    }
+    for (const int status : {401, 403}) EXPECT_EQ(of_status(status).blame, Blame::auth) << status;
+    EXPECT_EQ(of_status(429).blame, Blame::rate_limit);
+    EXPECT_EQ(of_status(400, "", "invalid_api_key").blame, Blame::auth);
+    EXPECT_EQ(in_stream("rate_limit_exceeded").blame, Blame::rate_limit);
+    EXPECT_EQ(in_stream("http_error", "429").blame, Blame::rate_limit);
+    EXPECT_EQ(in_stream("overloaded_error").blame, Blame::failing);
+    EXPECT_EQ(in_stream("cut_stream").blame, Blame::failing);
+    EXPECT_EQ(in_stream("permission_error").blame, Blame::auth);
+    EXPECT_EQ(in_stream("invalid_request_error").blame, Blame::none);
 }
 
 }  // namespace

@@ -66,6 +66,7 @@ public:
         bodies[id] = request.body;
         secrets[id] = std::string(request.secret.view());
         order.push_back(id);
+        requests[id] = std::move(request);
     }
     void cancel(std::uint64_t id) override {
         running.erase(id);
@@ -96,6 +97,7 @@ public:
 
     std::set<std::uint64_t> running, cancelled;
     std::map<std::uint64_t, std::string> bodies, secrets;
+    std::map<std::uint64_t, HttpRequest> requests;
     std::vector<std::uint64_t> order;
     std::vector<std::pair<std::uint64_t, std::function<void(TransferSink&)>>> events;
     std::vector<std::uint64_t> ended;
@@ -143,7 +145,7 @@ protected:
         step();
         expect(CallKind::hello);
         answer(
-            {{"fetcher", kFetcherId}, {"contract", 1}, {"channel", "c"}, {"settings", std::move(settings)}});
+            {{"fetcher", kFetcherId}, {"contract", 2}, {"channel", "c"}, {"settings", std::move(settings)}});
         expect(CallKind::claim);
     }
     static Json job(int n, bool stream = true, int attempt = 1) {
@@ -156,16 +158,19 @@ protected:
                 {"stream", stream},
                 {"payload", {{"messages", Json::array({{{"role", "user"}, {"content", "hi"}}})}}}};
     }
-    static Json claimed(std::vector<Json> jobs) {
-        return {{"providers", Json::array({{{"name", "p"},
-                                            {"protocol", "openai"},
-                                            {"base_url", "https://p.test/v1"},
-                                            {"auth", "bearer"},
-                                            {"headers", Json::object()},
-                                            {"stream_usage", true}}})},
-                {"jobs", std::move(jobs)},
-                {"cancel", Json::array()},
-                {"next_ms", nullptr}};
+    // `row`: what the provider's row says beside or instead of the usual.
+    static Json claimed(std::vector<Json> jobs, const Json& row = Json::object()) {
+        Json answer = {{"providers", Json::array({{{"name", "p"},
+                                                   {"protocol", "openai"},
+                                                   {"base_url", "https://p.test/v1"},
+                                                   {"auth", "bearer"},
+                                                   {"headers", Json::object()},
+                                                   {"stream_usage", true}}})},
+                       {"jobs", std::move(jobs)},
+                       {"cancel", Json::array()},
+                       {"next_ms", nullptr}};
+        answer["providers"][0].update(row);
+        return answer;
     }
     static std::vector<OpenedKey> keys() {
         std::vector<OpenedKey> keys(1);
@@ -174,7 +179,9 @@ protected:
         return keys;
     }
     // Answers the claim under way with these jobs.
-    void give(std::vector<Json> jobs) { answer(claimed(std::move(jobs)), keys()); }
+    void give(std::vector<Json> jobs, const Json& row = Json::object()) {
+        answer(claimed(std::move(jobs), row), keys());
+    }
     // Answers whatever is under way with nothing in it, until nothing is.
     void settle_down() {
         for (int i = 0; i < 20 && store.busy; ++i) {

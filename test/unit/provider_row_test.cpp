@@ -44,6 +44,10 @@ TEST(ProviderRow, members_that_are_null_or_absent_have_defaults) {
     EXPECT_TRUE(provider->stream_usage);
     EXPECT_EQ(provider->idle_timeout_ms, 120'000);
     EXPECT_EQ(provider->path, "");
+    EXPECT_EQ(provider->retry.backoff_base_ms, 500);
+    EXPECT_TRUE(provider->retry.retry_on.empty());
+    EXPECT_EQ(provider->cooldown_percent, 50);
+    EXPECT_EQ(provider->idempotency_header, "");
 }
 
 TEST(ProviderRow, nonsense_is_refused) {
@@ -56,6 +60,7 @@ TEST(ProviderRow, nonsense_is_refused) {
     EXPECT_TRUE(refused("base_url", "file:///etc/passwd"));
     EXPECT_TRUE(refused("base_url", "https://a\r\nb"));
     EXPECT_TRUE(refused("auth", "basic"));
+    EXPECT_TRUE(refused("idempotency_header", "x a"));
     EXPECT_TRUE(refused("headers", {{"x-a", "1\r\nx-b: 2"}}));
     EXPECT_TRUE(refused("headers", {{"x a", "1"}}));
     EXPECT_TRUE(refused("headers", {{"x-a", 1}}));

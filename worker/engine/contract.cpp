@@ -36,6 +36,9 @@ std::optional<Job> parse_job(Json& row) {
     job.failures = static_cast<int>(setting(row, "failures", 0, INT32_MAX, 0));
     job.provider = index_member(row, "provider");
     job.key = index_member(row, "key");
+    job.key_id = string_member(row, "key_id");
+    if (auto options = row.find("options"); options != row.end() && options->is_object())
+        job.options = std::move(*options);
     job.chat.model = string_member(row, "model");
     const Json& stream = member(row, "stream");
     job.chat.stream = stream.is_boolean() && stream.get<bool>();
@@ -62,6 +65,8 @@ FetcherSettings parse_settings(const Json& row, const FetcherSettings& before) {
     now.heartbeat_ms = static_cast<int>(setting(row, "heartbeat_ms", 10, 600'000, before.heartbeat_ms));
     now.poll_ms = static_cast<int>(setting(row, "poll_ms", 10, 3'600'000, before.poll_ms));
     now.max_response_bytes = setting(row, "max_response_bytes", 1, 1 << 30, before.max_response_bytes);
+    now.max_delta_bytes = setting(row, "max_delta_bytes", 1, 1 << 30, before.max_delta_bytes);
+    now.max_stream_deltas = setting(row, "max_stream_deltas", 1, INT32_MAX, before.max_stream_deltas);
     return now;
 }
 
@@ -71,7 +76,14 @@ Result<Claim> parse_claim(std::string_view body) {
     Json& answer = *parsed;
     if (!answer.is_object()) return Error{"bad_reply", "the answer to claim is no object"};
     Claim claim;
-    for (const Json& row : member(answer, "providers")) claim.providers.push_back(parse_provider(row));
+    for (const Json& row : member(answer, "providers")) {
+        auto provider = parse_provider(row);
+        if (provider) {
+            claim.providers.emplace_back(std::make_shared<const Provider>(std::move(*provider)));
+        } else {
+            claim.providers.emplace_back(provider.error());
+        }
+    }
     if (auto jobs = answer.find("jobs"); jobs != answer.end() && jobs->is_array()) {
         claim.jobs.reserve(jobs->size());
         for (Json& row : *jobs) {

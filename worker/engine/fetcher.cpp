@@ -150,9 +150,9 @@ void Fetcher::send_next(std::int64_t now) {
 bool Fetcher::send(CallKind kind, std::int64_t now) {
     switch (kind) {
         case CallKind::hello: {
-            const Json args = {{"contract", kContractVersion}, {"program", options_.program},
-                               {"kind", options_.kind},        {"host", options_.host},
-                               {"pid", options_.pid},          {"alone", options_.alone}};
+            const Json args = {{"contract", contract_}, {"program", options_.program},
+                               {"kind", options_.kind}, {"host", options_.host},
+                               {"pid", options_.pid},   {"alone", options_.alone}};
             under_way_ = Call{kind, {}, false};
             store_.call(kind, dump_json(args));
             return true;

@@ -83,7 +83,8 @@ private:
     FetcherSettings settings_;
     Flights flights_;
 
-    std::string id_;  // empty: hello comes first
+    std::string id_;                   // empty: hello comes first
+    int contract_ = kContractVersion;  // what the next hello says
     std::optional<Call> under_way_;
     std::deque<Call> parked_;  // appends and settles to be sent again, before any new ones
     CallKind last_kind_ = CallKind::hello;

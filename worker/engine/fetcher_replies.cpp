@@ -11,6 +11,7 @@ namespace {
 constexpr std::int64_t kHoldMs = 100;
 constexpr std::int64_t kMaxHoldMs = 5'000;
 constexpr std::int64_t kBusyMs = 100;
+constexpr std::int64_t kTendMoreMs = 100;
 constexpr std::int64_t kClaimAgainMs = 250;  // a claim that found something says nothing of what comes later
 constexpr int kMaxClaimRows = 10'000;        // the database hands out no more at once
 
@@ -80,6 +81,9 @@ void Fetcher::on_reply(Reply reply) {
             return on_settle(*answer, std::move(call));
         case CallKind::heartbeat:
             return on_heartbeat(*answer, call.leaving);
+        case CallKind::tend:
+            if (member(*answer, "more") == true) tend_at_ = clock_.now_ms() + kTendMoreMs;
+            return;
         default:
             return;
     }
@@ -98,6 +102,7 @@ void Fetcher::on_hello(const Json& answer) {
         return;
     }
     id_ = std::move(id);
+    contract_ = kContractVersion;  // it may be updated when this fetcher has to say hello again
     take_settings(member(answer, "settings"));
     woken_ = true;
     more_ = relist_ = false;
@@ -128,9 +133,9 @@ void Fetcher::on_claim(Reply& reply) {
         if (reply.keys[i].opened) keys[i] = std::make_shared<const Secret>(std::move(reply.keys[i].key));
     }
     for (Job& job : claim->jobs) {
-        const Result<Provider>* provider = job.provider && *job.provider < claim->providers.size()
-                                               ? &claim->providers[*job.provider]
-                                               : nullptr;
+        const Result<ProviderRow>* provider = job.provider && *job.provider < claim->providers.size()
+                                                  ? &claim->providers[*job.provider]
+                                                  : nullptr;
         std::shared_ptr<const Secret> key;
         std::string problem;
         if (job.key && *job.key < keys.size()) {
@@ -195,7 +200,11 @@ void Fetcher::on_failure(const Reply& reply, Call call) {
         return;
     }
     if (call.kind == CallKind::hello && reply.sqlstate == "PT400") {
-        options_.log("the database refuses this fetcher: " + reply.body);
+        if (std::exchange(contract_, kOldestContract) != kOldestContract)
+            return;  // an extension not yet updated
+        options_.log("the database refuses this fetcher, which speaks contract versions " +
+                     std::to_string(kOldestContract) + " to " + std::to_string(kContractVersion) + ": " +
+                     reply.body);
         return finish(kExitContractRefused);
     }
     const bool lost = lost_sight(reply.sqlstate);

@@ -20,6 +20,8 @@ struct Flight {
     bool stream = false;
     Phase phase = Phase::connecting;
     const Protocol* protocol = nullptr;
+    std::shared_ptr<const Provider> provider;  // as this request has it
+    std::string key_id, model;
     std::shared_ptr<const Secret> key;  // so that no error text carries it; may be null
     std::unique_ptr<Decoder> decoder;   // from the response head to the end
 
@@ -29,7 +31,8 @@ struct Flight {
     std::int64_t started_ms = 0;
     std::optional<std::int64_t> first_token_ms;
     std::int64_t text_bytes = 0;  // of content, reasoning, refusal and arguments seen
-    std::size_t received = 0;     // bytes of body
+    std::size_t sent = 0;         // bytes of the request's body
+    std::size_t received = 0;     // bytes of the response's body
     std::size_t held = 0;         // its share of what Flights::keep_within counts
 
     Delta unsent;  // streamed requests only

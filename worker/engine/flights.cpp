@@ -4,7 +4,8 @@
 #include <algorithm>
 
 #include "core/text.hpp"
-#include "engine/retry_policy.hpp"
+#include "engine/retry_after.hpp"
+#include "provider/http_request.hpp"
 
 namespace mrprompt {
 namespace {
@@ -53,7 +54,7 @@ Ending try_again(std::string type, std::string message, std::int64_t after_ms, b
 
 }  // namespace
 
-void Flights::start(Job&& job, const Result<Provider>* provider, std::shared_ptr<const Secret> key,
+void Flights::start(Job&& job, const Result<ProviderRow>* provider, std::shared_ptr<const Secret> key,
                     const std::string& key_problem, std::int64_t max_response_bytes) {
     drop(job.request);  // an older attempt that the database has given up
     const std::uint64_t id = next_id_++;
@@ -64,6 +65,8 @@ void Flights::start(Job&& job, const Result<Provider>* provider, std::shared_ptr
     flight.failures = job.failures;
     flight.stream = job.chat.stream;
     flight.key = std::move(key);
+    flight.key_id = std::move(job.key_id);
+    flight.model = job.chat.model;
     flight.started_ms = clock_.now_ms();
 
     if (provider == nullptr)
@@ -73,7 +76,13 @@ void Flights::start(Job&& job, const Result<Provider>* provider, std::shared_ptr
         // A fetcher whose keyring lags behind must not fail what others could do.
         return finish(id, flight, try_again("key_unavailable", key_problem, 5'000, true));
     }
-    const Provider& row = **provider;
+    flight.provider = **provider;
+    if (job.options.is_object()) {
+        Provider own = *flight.provider;
+        apply_options(job.options, own);
+        flight.provider = std::make_shared<const Provider>(std::move(own));
+    }
+    const Provider& row = *flight.provider;
     flight.protocol = find_protocol(row.protocol);
     if (flight.protocol == nullptr) {
         return finish(id, flight,
@@ -84,6 +93,9 @@ void Flights::start(Job&& job, const Result<Provider>* provider, std::shared_ptr
     auto request = flight.protocol->request(row, job.chat, flight.key ? *flight.key : kNoKey);
     job.chat.payload = nullptr;
     if (!request) return finish(id, flight, failure(request.error().type, request.error().message));
+    // The same over all attempts: the provider does not do twice what it has done.
+    if (!row.idempotency_header.empty()) default_header(*request, row.idempotency_header, flight.request);
+    flight.sent = request->body.size();
     transport_.start(id, std::move(*request), static_cast<std::uint64_t>(max_response_bytes));
 }
 
@@ -102,7 +114,7 @@ void Flights::on_head(std::uint64_t transfer, int status, const Headers& headers
     flight.phase = Phase::streaming;
     flight.status = status;
     flight.provider_request_id = provider_request_id(headers);
-    flight.retry_after_ms = retry_after(headers, clock_.wall_ms());
+    flight.retry_after_ms = retry_after(headers, status, clock_.wall_ms());
     flight.decoder = flight.protocol->decoder(flight.stream, status, header(headers, "content-type"));
 }
 
@@ -155,6 +167,7 @@ void Flights::on_end(std::uint64_t transfer, TransferEnd end, std::string_view m
     }
     if (whole) {
         ending.kind = OutcomeKind::succeeded;
+        cooldown_after(flight, Blame::none);
         return finish(transfer, flight, std::move(ending));
     }
     FailedAttempt failed;
@@ -164,18 +177,31 @@ void Flights::on_end(std::uint64_t transfer, TransferEnd end, std::string_view m
     failed.retry_after_ms = flight.retry_after_ms;
     failed.attempt = flight.attempt;
     failed.failures = flight.failures;
-    Verdict verdict = judge(failed, clock_.uniform());
+    Verdict verdict = judge(failed, flight.provider->retry, clock_.uniform());
     ending.kind = verdict.retry ? OutcomeKind::retry : OutcomeKind::failed;
     ending.retry_after_ms = verdict.after_ms;
     ending.counts_as_failure = verdict.counts_as_failure;
+    ending.cooldown = cooldown_after(flight, verdict.blame);
     const int status = error != nullptr && error->status != 0 ? error->status : flight.status;
     ending.error = OutcomeError{status >= 300 ? status : 0, std::move(verdict.type),
                                 error != nullptr ? error->message : std::string(message)};
     finish(transfer, flight, std::move(ending));
 }
 
+// Whether what an exchange says of its target is reason to hold the target back.
+std::optional<Cooldown> Flights::cooldown_after(const Flight& flight, Blame blame) {
+    if (blame == Blame::ours) return std::nullopt;
+    const Provider& row = *flight.provider;
+    const bool failing = health_.ended({row.name, flight.key_id, flight.model}, blame == Blame::failing,
+                                       row.cooldown_percent, row.cooldown_attempts, clock_.now_ms());
+    if (blame == Blame::rate_limit) return Cooldown{"rate_limit", flight.retry_after_ms};
+    if (blame == Blame::auth) return Cooldown{"auth", std::nullopt};
+    if (failing) return Cooldown{"failures", std::nullopt};
+    return std::nullopt;
+}
+
 // --- what the database and the fetcher want
-// -----------------------------------------------------------------
+// ------------------------------------------------------------------
 
 void Flights::cancel(const std::string& request) {
     auto place = find(request);

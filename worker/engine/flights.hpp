@@ -13,6 +13,8 @@
 #include "engine/flight.hpp"
 #include "engine/outcome.hpp"
 #include "engine/ports.hpp"
+#include "engine/retry_policy.hpp"
+#include "engine/target_health.hpp"
 
 namespace mrprompt {
 
@@ -35,7 +37,7 @@ public:
     Flights(Transport& transport, Clock& clock) : transport_(transport), clock_(clock) {}
 
     // What can not be sent (no provider, no key, a payload that makes no sense) ends at once with an outcome.
-    void start(Job&& job, const Result<Provider>* provider, std::shared_ptr<const Secret> key,
+    void start(Job&& job, const Result<ProviderRow>* provider, std::shared_ptr<const Secret> key,
                const std::string& key_problem, std::int64_t max_response_bytes);
     void cancel(const std::string& request);  // on the wire too; nothing happens when it is settling
     void drop(const std::string& request);    // no longer ours: forgotten without an outcome
@@ -74,6 +76,7 @@ private:
     using Table = std::unordered_map<std::uint64_t, Flight>;
 
     void finish(std::uint64_t id, Flight& flight, Ending ending);
+    std::optional<Cooldown> cooldown_after(const Flight& flight, Blame blame);
     void took_in(std::uint64_t id, Flight& flight, std::size_t before);
     void hold(Flight& flight, std::size_t bytes);
     void make_bare(Flight& flight, std::string type, std::string message);
@@ -88,6 +91,7 @@ private:
     std::uint64_t next_id_ = 1;
     std::size_t settling_ = 0;
     std::size_t held_bytes_ = 0;
+    TargetHealth health_;
 
     std::vector<std::uint64_t> with_deltas_;  // in the order of their first unsent delta; may name the dead
     std::int64_t deltas_since_ = kNever;

@@ -91,6 +91,10 @@ Json error_value(const OutcomeError& error, const Flight& flight) {
     return row;
 }
 
+Json cooldown_value(const Cooldown& cooldown) {
+    return {{"reason", cooldown.reason}, {"ms", cooldown.ms ? Json(*cooldown.ms) : Json(nullptr)}};
+}
+
 // Something of an answer is worth keeping even when it was cancelled half-way.
 bool has_text(const Completion& done) {
     return !done.content.empty() || !done.reasoning.empty() || !done.refusal.empty() ||
@@ -128,6 +132,7 @@ std::string outcome_json(Flight& flight, Completion* completion, Ending ending) 
     row["first_token_ms"] = flight.first_token_ms ? Json(*flight.first_token_ms) : Json(nullptr);
     row["total_ms"] = ending.total_ms;
     row["error"] = ending.error ? error_value(*ending.error, flight) : Json(nullptr);
+    row["cooldown"] = ending.cooldown ? cooldown_value(*ending.cooldown) : Json(nullptr);
     if (retry) {
         row["retry_after_ms"] = ending.retry_after_ms;
         row["counts_as_failure"] = ending.counts_as_failure;
@@ -137,7 +142,10 @@ std::string outcome_json(Flight& flight, Completion* completion, Ending ending) 
 
     Ending refused{OutcomeKind::failed,
                    OutcomeError{flight.status, "response_too_large", "the answer is too large to be stored"},
-                   ending.total_ms, 0, false};
+                   ending.total_ms,
+                   0,
+                   false,
+                   ending.cooldown};
     return outcome_json(flight, nullptr, std::move(refused));
 }
 

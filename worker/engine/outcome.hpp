@@ -17,6 +17,12 @@ struct OutcomeError {
     std::string message;
 };
 
+// Asks the database to hold back the request's target, for all fetchers.
+struct Cooldown {
+    const char* reason = "";         // rate_limit | auth | failures
+    std::optional<std::int64_t> ms;  // what the provider asked for
+};
+
 // How an attempt ended.
 struct Ending {
     OutcomeKind kind = OutcomeKind::failed;
@@ -24,6 +30,7 @@ struct Ending {
     std::int64_t total_ms = 0;
     std::int64_t retry_after_ms = 0;  // with retry
     bool counts_as_failure = false;   // with retry
+    std::optional<Cooldown> cooldown;
 };
 
 // Deltas and outcomes go into frames of 256 MiB: one that would not fit is reported as a failure instead.

@@ -22,10 +22,23 @@ bool one_line(std::string_view value) {
     return value.find_first_of(std::string_view("\r\n\0", 3)) == std::string_view::npos;
 }
 
-int milliseconds(const Json& row, const char* name, int otherwise) {
+void read_number(const Json& row, const char* name, int low, int high, int& number) {
     const Json& value = member(row, name);
-    if (!value.is_number_integer()) return otherwise;
-    return static_cast<int>(std::clamp<std::int64_t>(value.get<std::int64_t>(), 1, 86'400'000));
+    if (!value.is_number_integer()) return;
+    number = static_cast<int>(std::clamp<std::int64_t>(value.get<std::int64_t>(), low, high));
+}
+
+void read_milliseconds(const Json& row, const char* name, int& ms) {
+    read_number(row, name, 1, 86'400'000, ms);
+}
+
+void read_words(const Json& row, const char* name, std::vector<std::string>& words) {
+    const Json& list = member(row, name);
+    if (!list.is_array()) return;
+    words.clear();
+    for (const Json& word : list) {
+        if (word.is_string()) words.push_back(word.get<std::string>());
+    }
 }
 
 }  // namespace
@@ -62,12 +75,24 @@ Result<Provider> parse_provider(const Json& row) {
     if (const Json& flag = member(row, "stream_usage"); flag.is_boolean())
         provider.stream_usage = flag.get<bool>();
     provider.ca_file = string_member(row, "ca_file");
-    provider.connect_timeout_ms = milliseconds(row, "connect_timeout_ms", provider.connect_timeout_ms);
-    provider.first_byte_timeout_ms =
-        milliseconds(row, "first_byte_timeout_ms", provider.first_byte_timeout_ms);
-    provider.idle_timeout_ms = milliseconds(row, "idle_timeout_ms", provider.idle_timeout_ms);
-    provider.total_timeout_ms = milliseconds(row, "total_timeout_ms", provider.total_timeout_ms);
+    provider.idempotency_header = string_member(row, "idempotency_header");
+    if (!provider.idempotency_header.empty() && !is_token(provider.idempotency_header))
+        return bad("idempotency_header " + provider.idempotency_header + " is no name of a header");
+    read_number(row, "cooldown_percent", 0, 100, provider.cooldown_percent);
+    read_number(row, "cooldown_attempts", 1, 1'000'000, provider.cooldown_attempts);
+    apply_options(row, provider);
     return provider;
+}
+
+void apply_options(const Json& options, Provider& provider) {
+    read_milliseconds(options, "connect_timeout_ms", provider.connect_timeout_ms);
+    read_milliseconds(options, "first_byte_timeout_ms", provider.first_byte_timeout_ms);
+    read_milliseconds(options, "idle_timeout_ms", provider.idle_timeout_ms);
+    read_milliseconds(options, "total_timeout_ms", provider.total_timeout_ms);
+    read_milliseconds(options, "backoff_base_ms", provider.retry.backoff_base_ms);
+    read_milliseconds(options, "backoff_cap_ms", provider.retry.backoff_cap_ms);
+    read_words(options, "retry_on", provider.retry.retry_on);
+    read_words(options, "no_retry_on", provider.retry.no_retry_on);
 }
 
 void Delta::append(Delta&& more) {

@@ -16,6 +16,15 @@ namespace mrprompt {
 
 using Headers = std::vector<std::pair<std::string, std::string>>;
 
+// Which failed attempts are tried again, and how soon. The words are error types, provider codes and HTTP
+// statuses as text; they stand above the rules of engine/retry_policy.cpp, and no_retry_on above retry_on.
+struct RetryRules {
+    int backoff_base_ms = 500;
+    int backoff_cap_ms = 60'000;
+    std::vector<std::string> retry_on;
+    std::vector<std::string> no_retry_on;
+};
+
 // A provider row as `claim` sends it (ARCHITECTURE.md, "provider"). Times in milliseconds.
 struct Provider {
     std::string name;
@@ -30,8 +39,17 @@ struct Provider {
     int first_byte_timeout_ms = 120'000;
     int idle_timeout_ms = 120'000;
     int total_timeout_ms = 600'000;
+    RetryRules retry;
+    std::string idempotency_header;  // carries the request's id; empty: none
+    int cooldown_percent = 50;       // so many of
+    int cooldown_attempts =
+        10;  // at least so many attempts in a minute failed: hold the target back; 0 percent: never
 };
 Result<Provider> parse_provider(const Json& row);
+
+// Puts in force what a job's `options` say of time-outs and retries; members that are absent or null change
+// nothing.
+void apply_options(const Json& options, Provider& provider);
 
 // One chat completion to ask for; payload is the OpenAI chat format without model and stream.
 struct Chat {
@@ -42,9 +60,9 @@ struct Chat {
 
 struct HttpRequest {
     std::string url;
-    Headers headers;     // content type, accept, the row's own; no secret
+    Headers headers;            // content type, accept, the row's own; no secret
     std::string secret_header;  // "Authorization: Bearer " or "x-api-key: "; empty when there is no key
-    Secret secret;       // goes behind secret_header
+    Secret secret;              // goes behind secret_header
     std::string body;
     std::string ca_file;
     int connect_timeout_ms = 0;
@@ -65,8 +83,8 @@ struct Usage {
 // A provider's own error, in its words; status 0 where it came inside a 200 stream.
 struct ProviderError {
     int status = 0;
-    std::string type;     // the provider's error type or code, else "http_error", "bad_response", "cut_stream"
-    std::string code;     // the provider's machine-readable code ("insufficient_quota"), may be empty
+    std::string type;  // the provider's error type or code, else "http_error", "bad_response", "cut_stream"
+    std::string code;  // the provider's machine-readable code ("insufficient_quota"), may be empty
     std::string message;  // trimmed to 2,000 bytes
 };
 
@@ -84,22 +102,24 @@ struct Delta {
     std::string reasoning;
     std::string refusal;
     std::vector<ToolCallFragment> tool_calls;
-    bool empty() const { return content.empty() && reasoning.empty() && refusal.empty() && tool_calls.empty(); }
+    bool empty() const {
+        return content.empty() && reasoning.empty() && refusal.empty() && tool_calls.empty();
+    }
     void append(Delta&& more);  // text is joined; fragments of one index are joined
 };
 
 // All that was learnt of one answer so far.
 struct Completion {
     std::string content, reasoning, refusal;
-    bool has_content = false;  // an answer without text (tool calls only) has content null
+    bool has_content = false;                  // an answer without text (tool calls only) has content null
     std::vector<ToolCallFragment> tool_calls;  // whole, by index
     std::string finish_reason;                 // stop | length | tool_calls | content_filter | …
     std::string model, response_id;
     std::optional<Usage> usage;
-    Json raw_usage;                        // the provider's own object, or null
-    Json raw;                              // what a later turn must send back (Anthropic thinking blocks), or null
-    std::optional<ProviderError> error;    // set: the answer is no good
-    bool complete = false;                 // the protocol's own end was seen
+    Json raw_usage;  // the provider's own object, or null
+    Json raw;        // what a later turn must send back (Anthropic thinking blocks), or null
+    std::optional<ProviderError> error;  // set: the answer is no good
+    bool complete = false;               // the protocol's own end was seen
 };
 
 // Bytes in, completion out. Feed in any pieces: the result is the same.
@@ -121,10 +141,11 @@ class Protocol {
 public:
     virtual ~Protocol() = default;
     virtual Result<HttpRequest> request(const Provider&, const Chat&, const Secret& key) const = 0;
-    // `stream`: deltas are wanted; without it they stay empty. Whether the body is a stream of events or one JSON
-    // document is told from the body itself. `status` and `content_type` come from the response head; a non-2xx
-    // status decodes to an error.
-    virtual std::unique_ptr<Decoder> decoder(bool stream, int status, std::string_view content_type) const = 0;
+    // `stream`: deltas are wanted; without it they stay empty. Whether the body is a stream of events or one
+    // JSON document is told from the body itself. `status` and `content_type` come from the response head; a
+    // non-2xx status decodes to an error.
+    virtual std::unique_ptr<Decoder> decoder(bool stream, int status,
+                                             std::string_view content_type) const = 0;
 };
 
 // The adapter of that name, or null.
