@@ -25,7 +25,8 @@ Outcome fetcher_gone(const std::string& fetcher, bool crashed);
 Outcome notify_changes();
 Outcome notify_fetchers();
 
-// `more`: a limit was reached, there is more to do now. The SQL of 0.1.0 does not say, which means no.
+// `more`: a limit was reached, there is more to do now. The SQL of an older version does not say, which means
+// no.
 Outcome tend(bool* more);
 
 }  // namespace mrprompt::housekeeping
