@@ -128,6 +128,12 @@ $$;
 comment on function mrprompt_internal.hold_back(uuid[], timestamptz) is
     'Puts aside those of some ready requests whose provider is paused or whose target cools down; answers which. One goes on as a probe.';
 
+create function mrprompt_internal.cooldown_time(reason text, times integer) returns interval
+    language sql immutable
+    -- Doubling: from a second to a minute, after a refused key from ten seconds to ten minutes.
+    return least(60, 2 ^ least(times - 1, 10)) * case reason when 'auth' then interval '10 seconds' else interval '1 second' end;
+comment on function mrprompt_internal.cooldown_time(text, integer) is 'How long a cooldown lasts where the provider does not say.';
+
 create function mrprompt_internal.open_cooldowns(outcomes json, settled uuid[]) returns void
     language plpgsql set search_path = pg_catalog, pg_temp
 as $$
@@ -143,20 +149,22 @@ begin
         where o.request = any (settled) and o.cooldown ->> 'reason' in ('rate_limit', 'auth', 'failures')
         group by 1, 2, 3 order by 1, 2, 3
     loop
-        -- Where the provider did not say how long, the pause doubles: from a second, or from ten for a refused key, to ten minutes.
         insert into mrprompt_internal.cooldowns as c (provider, key_id, model, reason, until, error_type)
-        values (wish.provider, wish.key_id, wish.model, wish.reason, clock_timestamp() + interval '1 millisecond' *
-            least(coalesce(wish.ms, case wish.reason when 'auth' then 10000 else 1000 end), 3600000), wish.error_type)
+        values (wish.provider, wish.key_id, wish.model, wish.reason,
+            clock_timestamp() + coalesce(least(wish.ms, 3600000) * interval '1 millisecond', mrprompt_internal.cooldown_time(wish.reason, 1)),
+            wish.error_type)
         on conflict (provider, key_id, model) do update set
             reason = excluded.reason, error_type = excluded.error_type, probe = null,
-            -- What was in flight when it began says nothing new.
-            times = case when c.until > clock_timestamp() then c.times else c.times + 1 end,
+            -- What was in flight when it began says nothing new; a minute of peace, or another reason, begins anew.
+            times = case when c.until > clock_timestamp() then c.times
+                         when wish.ms is not null or c.reason <> excluded.reason or c.until < clock_timestamp() - interval '1 minute' then 1
+                         else c.times + 1 end,
             opened_at = case when c.until > clock_timestamp() then c.opened_at else excluded.opened_at end,
-            until = greatest(c.until, case
-                when wish.ms is not null then excluded.until
-                when c.until > clock_timestamp() then c.until
-                else clock_timestamp() + least(600000, case wish.reason when 'auth' then 10000 else 1000 end * 2 ^ least(c.times, 20)) * interval '1 millisecond'
-                end);
+            until = case when wish.ms is null and c.reason = excluded.reason and c.until <= clock_timestamp()
+                              and c.until >= clock_timestamp() - interval '1 minute'
+                         then clock_timestamp() + mrprompt_internal.cooldown_time(wish.reason, c.times + 1)
+                         when wish.ms is null and c.until > clock_timestamp() then c.until
+                         else greatest(c.until, excluded.until) end;
     end loop;
 end
 $$;

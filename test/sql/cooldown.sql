@@ -101,6 +101,6 @@ select label from t.claim('f1');
 select t.why($$select mrprompt.chat_text('x', 'm', 'fake', options => '{"total_timeout_ms": 99999999, "speed": 1, "retry_on": "429"}')$$);
 select t.why($$select mrprompt.chat_text('x', 'm', 'fake', options => '[]')$$);
 select mrprompt.chat_text('x', 'm', 'fake', options => '{"total_timeout_ms": 5000, "max_failures": 1, "retry_on": ["402"]}', metadata => '{"label": "o"}') is not null as queued;
-select j -> 'options' as options, j -> 'key_id' as key_id from mrprompt_internal.claim((t.args('f1') || '{"room": 1, "bytes": 1000000}')::json) c, json_array_elements(c.body -> 'jobs') j;
+select j -> 'options' as options, (j ->> 'key_id')::uuid = :'key' as its_key from mrprompt_internal.claim((t.args('f1') || '{"room": 1, "bytes": 1000000}')::json) c, json_array_elements(c.body -> 'jobs') j;
 select t.settle('f1', t.outcome('o', 1, 'retry', '{"retry_after_ms": 0, "counts_as_failure": true, "error": {"type": "connect_failed", "message": "refused"}}'));
 select status, failures from mrprompt.requests where id = t.id('o');
