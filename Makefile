@@ -9,7 +9,7 @@ OBJS         = $(patsubst %.cpp,%.o,$(wildcard src/crypto/*.cpp src/pg/*.cpp)) \
 
 # The extension's SQL by topic, in the order in which it is installed.
 SQL_PARTS    = roles functions users providers prices keys requests usage queue contract cooldown \
-               claim append settle tend chat read admin status attempts batches dead_letters retention \
+               claim append settle tend chat read admin status attempts batches dead_letters retention forget \
                enable_supabase dump privileges
 DATA         = $(wildcard sql/upgrade/*--*--*.sql)
 DATA_built   = sql/$(EXTENSION)--$(EXTVERSION).sql

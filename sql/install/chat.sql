@@ -238,6 +238,10 @@ begin
         raise exception using errcode = 'insufficient_privilege', message = 'you may not raise the priority above 0',
             detail = format('priority is %s', priority), hint = 'Below 0 leaves others more; above 0 is for who may act for others.';
     end if;
+    if batch is not null and not exists (select from mrprompt.batches b where b.id = batch and b.user_id = acting) then
+        raise exception using errcode = 'PT404', message = format('there is no batch %s of yours', batch),
+            hint = 'select * from mrprompt.batch_progress';
+    end if;
     if expires_at <= clock_timestamp() then
         raise exception using errcode = 'PT400', message = format('expires_at %s is in the past', expires_at);
     end if;

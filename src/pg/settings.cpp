@@ -26,7 +26,7 @@ int max_delta_bytes = 1024 * 1024;
 int max_stream_deltas = 200'000;
 int max_queued = 1'000'000;
 int max_queued_per_user = 100'000;
-int max_failures = 5;
+int max_failures = 10;
 int max_waiters = 64;
 int request_retention_s = -1;
 int response_retention_s = -1;
@@ -94,7 +94,7 @@ const IntegerSetting kIntegers[] = {
     {"mrprompt.max_queued_per_user", "Requests of one user that wait in the queue at most.",
      &settings::max_queued_per_user, 100'000, 1, INT_MAX, 0},
     {"mrprompt.max_failures", "Failed attempts after which a request is given up.", &settings::max_failures,
-     5, 1, 100, 0},
+     10, 1, 100, 0},
     {"mrprompt.max_waiters", "Sessions that wait in wait_for_request and stream at the same time at most.",
      &settings::max_waiters, 64, 0, 100'000, 0},
     {"mrprompt.request_retention", "How long a request is kept after its end, with all that belongs to it.",

@@ -31,8 +31,8 @@ select * from t.claim('f2');
 select t.settle('f2', t.outcome('b', 2, 'retry', '{"retry_after_ms": 3600000, "counts_as_failure": true, "error": {"status": 500, "type": "server_error", "message": "oops"}}'));
 select * from t.claim('f2');
 select status, failures, not_before > now() + interval '50 minutes' as later from mrprompt.requests where id = t.id('b');
--- five failures are the end
-update mrprompt.requests set failures = 4 where id = t.id('c');
+-- ten failures are the end
+update mrprompt.requests set failures = 9 where id = t.id('c');
 select t.settle('f1', t.outcome('c', 1, 'retry', '{"retry_after_ms": 0, "counts_as_failure": true, "error": {"type": "connect_failed", "message": "refused"}}'));
 select status, failures, error_type, error_message, finished_at is not null as ended from mrprompt.requests where id = t.id('c');
 -- one bad outcome does not spoil the batch: it fails alone

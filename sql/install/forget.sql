@@ -1,0 +1,160 @@
+-- Forgetting a person: a wish, carried out in steps by tend.
+
+create table mrprompt_internal.forgets (
+    user_id uuid primary key,
+    requested_at timestamptz not null default clock_timestamp()
+);
+comment on table mrprompt_internal.forgets is 'Persons to be removed; tend does it in steps, and then removes the wish.';
+
+alter table mrprompt_internal.forgets enable row level security;
+create policy all_rows on mrprompt_internal.forgets for select to mrprompt_admin using (true);
+
+create function mrprompt_internal.forget_user(user_id uuid) returns void
+    language plpgsql security definer set search_path = pg_catalog, pg_temp
+as $$
+begin
+    perform mrprompt_internal.require_admin('forget a user');
+    if user_id is null or user_id = '00000000-0000-0000-0000-000000000000' then
+        raise exception using errcode = 'PT400', message = 'which user? This id is nobody''s',
+            detail = format('user_id is %s', coalesce(user_id::text, 'null'));
+    end if;
+    insert into mrprompt_internal.forgets as f (user_id) values (forget_user.user_id) on conflict do nothing;
+    update mrprompt.api_keys k set encrypted_key = '', revoked_at = coalesce(k.revoked_at, now()), updated_at = now()
+    where k.user_id = forget_user.user_id and k.encrypted_key <> '';
+    -- More than that is ended by tend.
+    insert into mrprompt_internal.cancels as c (request_id)
+    select r.id from mrprompt_internal.queue q join mrprompt.requests r on r.id = q.request_id
+    where r.user_id = forget_user.user_id order by r.id limit 100000
+    on conflict do nothing;
+    perform mrprompt_internal.wake(mrprompt_internal.channel_name('fetchers'));
+end
+$$;
+comment on function mrprompt_internal.forget_user(uuid) is 'forget_user() with the owner''s rights; judges the caller itself.';
+
+create function mrprompt.forget_user(user_id uuid) returns void
+    language sql volatile
+    return mrprompt_internal.forget_user(user_id);
+comment on function mrprompt.forget_user(uuid) is
+    'Admins: removes a person. At once the keys are revoked and emptied and what is queued or in flight is cancelled; then, in steps, '
+    'requests, answers, streams, batches, grants, keys and the row of mrprompt.users go, and the ledger''s rows stay as nobody''s. '
+    'mrprompt.forgetting shows how far it is. PT400: no id.';
+
+create function mrprompt_internal.forget_requests(person uuid, max_rows integer) returns integer
+    language plpgsql set search_path = pg_catalog, pg_temp
+as $$
+declare
+    nobody constant uuid := '00000000-0000-0000-0000-000000000000';
+    did int := 0;
+    ids uuid[];
+begin
+    select array_agg(l.id) into ids from (
+        select r.id from mrprompt_internal.queue q join mrprompt.requests r on r.id = q.request_id
+        where r.user_id = person and q.fetcher_id is null
+        order by r.id limit max_rows for update of q skip locked for no key update of r skip locked) l;
+    if ids is not null then
+        perform mrprompt_internal.finish(ids, 'cancelled', null, null);
+        did := cardinality(ids);
+    end if;
+    select array_agg(l.id) into ids from (
+        select r.id from mrprompt.requests r
+        where r.user_id = person and r.finished_at is not null
+          and not exists (select from mrprompt_internal.queue q where q.request_id = r.id)
+        order by r.id limit max_rows for update skip locked) l;
+    return did + mrprompt_internal.remove_requests(
+        mrprompt_internal.few_enough(mrprompt_internal.with_free_answer(ids), max_rows), nobody);
+end
+$$;
+comment on function mrprompt_internal.forget_requests(uuid, integer) is
+    'Ends what waits of a person''s requests, and removes what has ended; answers how many rows it touched.';
+
+create function mrprompt_internal.forget_rows(person uuid, max_rows integer) returns integer
+    language plpgsql set search_path = pg_catalog, pg_temp
+as $$
+declare
+    nobody constant uuid := '00000000-0000-0000-0000-000000000000';
+    did int := 0;
+    part int;
+    ids uuid[];
+begin
+    -- Where a row of the app refers to one of these, it stays, emptied.
+    ids := array(select b.id from mrprompt.batches b where b.user_id = person limit max_rows for update skip locked);
+    begin
+        set constraints all immediate;
+        delete from mrprompt.batches b where b.id = any (ids);
+    exception when integrity_constraint_violation or raise_exception then
+        update mrprompt.batches b set user_id = nobody, name = null, metadata = '{}' where b.id = any (ids);
+    end;
+    did := did + cardinality(ids);
+
+    delete from mrprompt.key_grants g
+    where g.ctid = any (array(select h.ctid from mrprompt.key_grants h where h.user_id = person limit max_rows for update skip locked));
+    get diagnostics part = row_count;
+    did := did + part;
+
+    ids := array(select k.id from mrprompt.api_keys k where k.user_id = person limit max_rows for update skip locked);
+    begin
+        set constraints all immediate;
+        delete from mrprompt.api_keys k where k.id = any (ids);
+    exception when integrity_constraint_violation or raise_exception then
+        update mrprompt.api_keys k set user_id = nobody, encrypted_key = '', key_hash = '', masked_key = '', name = null, metadata = '{}',
+            revoked_at = coalesce(k.revoked_at, now()) where k.id = any (ids);
+    end;
+    did := did + cardinality(ids);
+
+    ids := array(select u.id from mrprompt.users u where u.id = person for update skip locked);
+    begin
+        set constraints all immediate;
+        delete from mrprompt.users u where u.id = any (ids);
+    exception when integrity_constraint_violation or raise_exception then
+        update mrprompt.users u set login_role = null, name = null, metadata = '{}' where u.id = any (ids);
+    end;
+    did := did + cardinality(ids);
+
+    with mine as materialized (
+        select u.request_id, u.attempt, u.slot from mrprompt.usage u where u.user_id = person limit max_rows for no key update skip locked
+    )
+    update mrprompt.usage u set user_id = nobody from mine m
+    where u.request_id = m.request_id and u.attempt = m.attempt and u.slot = m.slot;
+    get diagnostics part = row_count;
+    return did + part;
+end
+$$;
+comment on function mrprompt_internal.forget_rows(uuid, integer) is
+    'Removes what a person has beside requests, and makes the ledger''s rows nobody''s; answers how many rows it touched.';
+
+create function mrprompt_internal.forget_some(max_rows integer) returns integer
+    language plpgsql set search_path = pg_catalog, pg_temp
+as $$
+declare
+    did int := 0;
+    wish record;
+begin
+    for wish in select f.user_id from mrprompt_internal.forgets f order by f.requested_at, f.user_id for update skip locked loop
+        exit when did >= max_rows;
+        did := did + mrprompt_internal.forget_requests(wish.user_id, max_rows);
+        -- The ledger last: an attempt in flight still writes into it.
+        continue when did >= max_rows or exists (select from mrprompt.requests r where r.user_id = wish.user_id);
+        did := did + mrprompt_internal.forget_rows(wish.user_id, max_rows);
+        if not exists (select from mrprompt.batches b where b.user_id = wish.user_id)
+            and not exists (select from mrprompt.key_grants g where g.user_id = wish.user_id)
+            and not exists (select from mrprompt.api_keys k where k.user_id = wish.user_id)
+            and not exists (select from mrprompt.users u where u.id = wish.user_id
+                            and (u.login_role is not null or u.name is not null or u.metadata <> '{}'))
+            and not exists (select from mrprompt.usage u where u.user_id = wish.user_id) then
+            delete from mrprompt_internal.forgets f where f.user_id = wish.user_id;
+            did := did + 1;
+        end if;
+    end loop;
+    return did;
+end
+$$;
+comment on function mrprompt_internal.forget_some(integer) is
+    'Part of tend: goes on removing those whom forget_user() named, some max_rows rows at a time; answers how many rows it touched.';
+
+create view mrprompt.forgetting with (security_invoker = true) as
+    select f.user_id, f.requested_at, (select count(*) from mrprompt.requests r where r.user_id = f.user_id) as requests_left
+    from mrprompt_internal.forgets f;
+comment on view mrprompt.forgetting is 'Admins: those whom forget_user() named and who are not wholly removed yet.';
+
+grant select on mrprompt.forgetting, mrprompt_internal.forgets to mrprompt_admin;
+grant execute on function mrprompt.forget_user, mrprompt_internal.forget_user to mrprompt_admin;
