@@ -58,7 +58,7 @@ select count(*) from mrprompt.batches;
 select t.hello('f1');
 update mrprompt.requests set metadata = jsonb_build_object('label', 'b' || n)
 from (select id, row_number() over (order by id) as n from mrprompt.requests where batch_id = t.batch('first')) o where o.id = requests.id;
-create function t.take() returns void language sql as $$
+create or replace function t.take() returns void language sql as $$
     select from mrprompt_internal.claim((t.args('f1') || '{"room": 100, "bytes": 1000000}')::json) $$;
 select t.take();
 select name, running, remaining, percent, estimated from t.progress() where name = 'first';

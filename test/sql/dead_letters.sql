@@ -10,7 +10,7 @@ create function t.state(label text) returns table (status text, attempts int, fa
     finished boolean, expires boolean, queued_attempt int, deaths int) language sql as $$
     select r.status, r.attempts, r.failures, r.error_type, r.error_message, r.finished_at is not null, r.expires_at is not null, q.attempt, q.deaths
     from mrprompt.requests r left join mrprompt_internal.queue q on q.request_id = r.id where r.id = t.id(label) $$;
-create function t.take() returns void language sql as $$
+create or replace function t.take() returns void language sql as $$
     select from mrprompt_internal.claim((t.args('f1') || '{"room": 100, "bytes": 1000000}')::json) $$;
 grant usage on schema t to public;
 \set ECHO all
