@@ -6,7 +6,7 @@ create table mrprompt_internal.attempt_errors (
     at timestamptz not null default clock_timestamp(),
     error_message text,
     retry_at timestamptz,
-    counted boolean not null,
+    counted boolean not null default false,
     fetcher_id uuid,
     primary key (request_id, attempt)
 );

@@ -22,8 +22,7 @@ select bool_and(n > before) as in_order from (
     select substr(label, 2)::int as n, lag(substr(label, 2)::int, 1, 0) over (order by place) as before
     from (select row_number() over () as place, label from t.claim('f1', 30)) c where label like 'c%') c;
 -- priorities: a step down is a quarter of the share, and one's own batch does not delay one's own question
-select t.reset();
-select t.hello('f1');
+delete from mrprompt_internal.queue;
 select t.be('ann');
 select count(mrprompt.chat_text('x', 'm', 'fake', metadata => '{"label": "low"}', priority => -1)) from generate_series(1, 100);
 select count(mrprompt.chat_text('x', 'm', 'fake', metadata => '{"label": "normal"}')) from generate_series(1, 100);
@@ -36,12 +35,11 @@ select t.why($$select mrprompt.chat_text('x', 'm', 'fake', priority => 1)$$);
 reset role;
 select t.why($$select mrprompt.chat_text('x', 'm', 'fake', priority => 4)$$);
 -- a claim looks at as much of the queue as it takes, however many users wait
-select t.reset();
-select t.hello('f1');
+delete from mrprompt_internal.queue;
 insert into mrprompt.requests (id, user_id, provider, model, stream, payload)
 select mrprompt_internal.uuidv7(), gen_random_uuid(), 'fake', 'm', false, '{}' from generate_series(1, 5000);
 insert into mrprompt_internal.queue (request_id, user_id, provider, model, bytes, tag)
-select id, user_id, 'fake', 'm', 2, mrprompt_internal.next_tag(user_id, 0) from mrprompt.requests;
+select id, user_id, 'fake', 'm', 2, mrprompt_internal.next_tag(user_id, 0) from mrprompt.requests where payload::text = '{}';
 analyze mrprompt_internal.queue;
 select count(*) from t.claim('f1', 10);
 select pg_stat_force_next_flush();
