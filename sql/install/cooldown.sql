@@ -146,6 +146,7 @@ begin
             max((o.cooldown ->> 'ms')::bigint) as ms, min(o.error ->> 'type') as error_type
         from json_to_recordset(outcomes) as o (request uuid, cooldown json, error json)
         join mrprompt.requests r on r.id = o.request
+        join mrprompt.providers p on p.name = r.provider and p.cooldown_percent > 0
         where o.request = any (settled) and o.cooldown ->> 'reason' in ('rate_limit', 'auth', 'failures')
         group by 1, 2, 3 order by 1, 2, 3
     loop

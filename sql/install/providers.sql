@@ -77,7 +77,7 @@ comment on column mrprompt.providers.no_retry_on is 'Likewise, those that end a 
 comment on column mrprompt.providers.idempotency_header is
     'A request header that carries the request''s id, the same at every attempt, such as Idempotency-Key; null: none.';
 comment on column mrprompt.providers.cooldown_percent is
-    'Share of failed attempts within a minute at which a fetcher has a key''s model cool down; 0: never.';
+    'Share of failed attempts within a minute at which a key''s model cools down; 0: it never does, after a rate limit or a refused key neither.';
 comment on column mrprompt.providers.cooldown_attempts is 'So many attempts must have ended before that share counts.';
 comment on column mrprompt.providers.timeout_limit_ms is 'The longest time-out that a request may ask for itself.';
 comment on column mrprompt.providers.preset is 'Whether the row is the release''s own, unchanged.';

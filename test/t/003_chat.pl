@@ -18,6 +18,8 @@ $node->safe_psql('postgres', qq(
         ('fake', 'openai', '$base/v1', true),
         ('claude', 'anthropic', '$base', true),
         ('dead', 'openai', 'http://127.0.0.1:1/v1', true);
+    -- What answers badly on purpose shall not cool down.
+    update mrprompt.providers set cooldown_percent = 0 where not preset;
     update mrprompt.providers set auth = 'x-api-key' where name = 'claude';
     update mrprompt.providers set base_url = '$base/api/gateway/v1/endpoints', allow_http = true where name = 'vanchin';
     update mrprompt.providers set base_url = '$base/openai/deployments/{model}', allow_http = true where name = 'azure';
