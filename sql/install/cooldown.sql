@@ -152,7 +152,8 @@ begin
     loop
         insert into mrprompt_internal.cooldowns as c (provider, key_id, model, reason, until, error_type)
         values (wish.provider, wish.key_id, wish.model, wish.reason,
-            clock_timestamp() + coalesce(least(wish.ms, 3600000) * interval '1 millisecond', mrprompt_internal.cooldown_time(wish.reason, 1)),
+            clock_timestamp() + case when wish.ms is null then mrprompt_internal.cooldown_time(wish.reason, 1)
+                else least(wish.ms, 3600000) * interval '1 millisecond' end,
             wish.error_type)
         on conflict (provider, key_id, model) do update set
             reason = excluded.reason, error_type = excluded.error_type, probe = null,
