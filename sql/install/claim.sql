@@ -11,8 +11,8 @@ declare
     room constant int := case when fetcher.alone then 1 else least((args ->> 'room')::int, 10000) end;
     max_bytes constant bigint := (args ->> 'bytes')::bigint;
     moment constant timestamptz := clock_timestamp();
-    -- What committed late lies below the bounds.
-    full_scan constant boolean := moment >= fetcher.scan_at;
+    -- What committed late lies below the bounds; and where the clock was put back, they lie in the future.
+    full_scan constant boolean := moment >= fetcher.scan_at or moment < fetcher.marked_at;
     lowest_tag constant bigint := case when full_scan then 0 else fetcher.claim_from end;
     earliest constant timestamptz := case when full_scan then '-infinity' else fetcher.marked_at - interval '10 seconds' end;
     seen uuid[];

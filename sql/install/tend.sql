@@ -109,6 +109,35 @@ end
 $$;
 comment on function mrprompt_internal.apply_cancels(integer) is 'Ends waiting requests that somebody wishes to cancel, and forgets wishes that are fulfilled.';
 
+create function mrprompt_internal.mend_times(max_rows integer) returns integer
+    language plpgsql set search_path = pg_catalog, pg_temp
+as $$
+declare
+    -- Nothing that is not paused is asked to wait for longer than an hour.
+    too_late constant timestamptz := clock_timestamp() + interval '61 minutes';
+    ids uuid[];
+begin
+    update mrprompt_internal.fetchers f set last_seen = clock_timestamp()
+    where f.id in (select l.id from mrprompt_internal.fetchers l
+                   where l.last_seen > clock_timestamp() + interval '1 second' for update skip locked);
+    delete from mrprompt_internal.cooldowns c
+    where (c.provider, c.key_id, c.model) in (
+        select l.provider, l.key_id, l.model from mrprompt_internal.cooldowns l
+        where l.until > too_late limit max_rows for update skip locked);
+    select array_agg(w.request_id) into ids from (
+        select q.request_id from mrprompt_internal.queue q
+        where q.fetcher_id is null and not q.ready and q.ready_at > too_late and q.ready_at < 'infinity'
+        order by q.ready_at limit max_rows for update skip locked) w;
+    if ids is not null then
+        perform mrprompt_internal.make_ready(ids);
+    end if;
+    return coalesce(cardinality(ids), 0);
+end
+$$;
+comment on function mrprompt_internal.mend_times(integer) is
+    'Where the clock was put back, what was noted before lies ahead: leases are taken anew, and what would wait for longer than '
+    'anybody can ask for is made ready; answers how many rows.';
+
 create function mrprompt_internal.tend(args json) returns json
     language plpgsql security definer set search_path = pg_catalog, pg_temp
     set lock_timeout = '1s' set jit = off set enable_seqscan = off set enable_hashjoin = off set enable_mergejoin = off
@@ -124,10 +153,13 @@ begin
     if not mrprompt_internal.is_home() then
         return json_build_object('did', 0);
     end if;
+    did := did + mrprompt_internal.mend_times(max_rows);
     -- Nobody can have been heard while the server was down: after a start everybody has a lease's time to come back.
     for dead in
         select f.id from mrprompt_internal.fetchers f
-        where greatest(f.last_seen, pg_postmaster_start_time()) < clock_timestamp() - mrprompt_internal.lease() order by f.id limit 10 for update skip locked
+        where greatest(f.last_seen, case when pg_postmaster_start_time() <= clock_timestamp() then pg_postmaster_start_time() end)
+            < clock_timestamp() - mrprompt_internal.lease()
+        order by f.id limit 10 for update skip locked
     loop
         did := did + mrprompt_internal.fetcher_gone(dead, true);
     end loop;
