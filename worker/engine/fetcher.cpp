@@ -40,6 +40,7 @@ void Fetcher::step() {
     if (finished_) return;
     if (store_.stop_asked()) return finish(exit_code_);
     transport_.pump(flights_);
+    flights_.end_overruns();
     if (const std::size_t ended = flights_.keep_within(options_.max_held_bytes)) {
         options_.log("the answers in flight hold too much memory, ended the largest: " +
                      std::to_string(ended));

@@ -41,6 +41,7 @@ public:
     void step();
     std::int64_t deadline() const;  // on Clock::now_ms(); kNever: only a descriptor can bring news
     void drain();  // claim no more, let transfers end, settle, leave; a second time: leave at once
+    const std::string& id() const { return id_; }  // as the database knows it; empty: not yet
     bool finished() const { return finished_; }
     int exit_code() const { return exit_code_; }
     int alone_waiting() const {

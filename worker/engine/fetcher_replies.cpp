@@ -91,6 +91,7 @@ void Fetcher::on_reply(Reply reply) {
 
 void Fetcher::take_settings(const Json& row) {
     settings_ = parse_settings(row, settings_);
+    flights_.obey(settings_);
 }
 
 void Fetcher::on_hello(const Json& answer) {
@@ -144,7 +145,7 @@ void Fetcher::on_claim(Reply& reply) {
         } else if (job.key) {
             problem = "the key did not come with the request";
         }
-        flights_.start(std::move(job), provider, std::move(key), problem, settings_.max_response_bytes);
+        flights_.start(std::move(job), provider, std::move(key), problem);
     }
     for (const std::string& request : claim->cancel) flights_.cancel(request);
 }

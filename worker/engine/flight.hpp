@@ -4,11 +4,17 @@
 #include <memory>
 #include <optional>
 #include <string>
+#include <vector>
 
 #include "crypto/secret.hpp"
 #include "provider/provider.hpp"
 
 namespace mrprompt {
+
+// So many tokens, roughly, are in so many bytes of text.
+constexpr std::int64_t estimated_tokens(std::size_t bytes) {
+    return static_cast<std::int64_t>((bytes + 3) / 4);
+}
 
 enum class Phase { connecting, waiting, streaming, settling };
 
@@ -35,11 +41,20 @@ struct Flight {
     std::size_t received = 0;     // bytes of the response's body
     std::size_t held = 0;         // its share of what Flights::keep_within counts
 
-    Delta unsent;  // streamed requests only
+    // Streamed requests only: pieces that have grown as large as they may, and the one that still grows.
+    std::vector<Delta> full;
+    Delta unsent;
+    std::size_t gathered = 0;  // bytes of text in them
+    void drop_gathered() {
+        full = {};
+        unsent = Delta();
+        gathered = 0;
+    }
     int next_seq = 1;
     std::string outcome;                   // JSON; set in phase settling
     std::optional<std::int64_t> again_ms;  // the outcome is a retry, so long after
     bool outcome_bare = false;             // the database refused a fuller one
+    const char* overrun = nullptr;         // the limit it has passed, as an error type: it is about to end
     bool listed = false;                   // among those with an unsent delta
 };
 

@@ -11,14 +11,10 @@ namespace mrprompt {
 namespace {
 
 constexpr std::size_t kMaxRequestIdBytes = 200;
+constexpr char kDeltaTooLarge[] = "delta_too_large";
+constexpr char kStreamTooLong[] = "stream_too_long";
 constexpr char kTooMuchHeld[] =
     "the answers in flight hold more memory than the fetcher may use, and this one holds most";
-
-std::size_t text_bytes(const Delta& delta) {
-    std::size_t bytes = delta.content.size() + delta.reasoning.size() + delta.refusal.size();
-    for (const auto& call : delta.tool_calls) bytes += call.name.size() + call.arguments.size();
-    return bytes;
-}
 
 std::string provider_request_id(const Headers& headers) {
     for (const char* name : {"x-request-id", "request-id", "apim-request-id", "x-amzn-requestid"}) {
@@ -55,7 +51,7 @@ Ending try_again(std::string type, std::string message, std::int64_t after_ms, b
 }  // namespace
 
 void Flights::start(Job&& job, const Result<ProviderRow>* provider, std::shared_ptr<const Secret> key,
-                    const std::string& key_problem, std::int64_t max_response_bytes) {
+                    const std::string& key_problem) {
     drop(job.request);  // an older attempt that the database has given up
     const std::uint64_t id = next_id_++;
     Flight& flight = flights_[id];
@@ -96,7 +92,7 @@ void Flights::start(Job&& job, const Result<ProviderRow>* provider, std::shared_
     // The same over all attempts: the provider does not do twice what it has done.
     if (!row.idempotency_header.empty()) default_header(*request, row.idempotency_header, flight.request);
     flight.sent = request->body.size();
-    transport_.start(id, std::move(*request), static_cast<std::uint64_t>(max_response_bytes));
+    transport_.start(id, std::move(*request), static_cast<std::uint64_t>(limits_.max_response_bytes));
 }
 
 // --- what the transport says -----------------------------------------------------------------------------
@@ -122,28 +118,68 @@ void Flights::on_body(std::uint64_t transfer, std::string_view bytes) {
     auto place = flights_.find(transfer);
     if (place == flights_.end() || !place->second.decoder) return;
     Flight& flight = place->second;
-    const std::size_t before = text_bytes(flight.unsent);
     flight.received += bytes.size();
-    flight.decoder->feed(bytes, flight.unsent);
-    took_in(transfer, flight, before);
-    hold(flight, flight.received + text_bytes(flight.unsent));
+    // Line by line, so that a piece is what one event brought.
+    while (!bytes.empty() && flight.overrun == nullptr) {
+        const std::size_t line =
+            flight.stream ? std::min(bytes.find('\n'), bytes.size() - 1) + 1 : bytes.size();
+        Delta piece;
+        flight.decoder->feed(bytes.substr(0, line), piece);
+        take_piece(transfer, flight, std::move(piece));
+        bytes.remove_prefix(line);
+    }
+    hold(flight, flight.received + flight.gathered);
 }
 
-void Flights::took_in(std::uint64_t id, Flight& flight, std::size_t before) {
-    const std::size_t after = text_bytes(flight.unsent);
-    if (flight.unsent.empty()) return;
-    flight.text_bytes += static_cast<std::int64_t>(after - before);
-    if (!flight.stream) {
-        flight.unsent = Delta();  // nobody follows it: the response says it all
-        return;
+void Flights::take_piece(std::uint64_t id, Flight& flight, Delta&& piece) {
+    if (piece.empty()) return;
+    const std::size_t bytes = piece.text_bytes();
+    const auto limit = static_cast<std::size_t>(limits_.max_delta_bytes);
+    flight.text_bytes += static_cast<std::int64_t>(bytes);
+    if (!flight.stream) return;  // nobody follows it: the response says it all
+    if (bytes > limit) return overrun(id, flight, kDeltaTooLarge);
+    if (flight.unsent.empty() || flight.unsent.text_bytes() + bytes > limit) {
+        const std::size_t pieces =
+            static_cast<std::size_t>(flight.next_seq - 1) + flight.full.size() + !flight.unsent.empty();
+        if (pieces >= static_cast<std::size_t>(limits_.max_stream_deltas))
+            return overrun(id, flight, kStreamTooLong);
+        if (!flight.unsent.empty()) flight.full.push_back(std::exchange(flight.unsent, Delta()));
     }
+    flight.unsent.append(std::move(piece));
+    flight.gathered += bytes;
     if (!flight.first_token_ms) flight.first_token_ms = clock_.now_ms() - flight.started_ms;
     if (!flight.listed) {
         flight.listed = true;
         with_deltas_.push_back(id);
         if (deltas_since_ == kNever) deltas_since_ = clock_.now_ms();
     }
-    delta_bytes_ += after - before;
+    delta_bytes_ += bytes;
+}
+
+// A transfer cannot be cancelled while it speaks: end_overruns does that afterwards.
+void Flights::overrun(std::uint64_t id, Flight& flight, const char* limit) {
+    flight.overrun = limit;
+    overruns_.push_back(id);
+}
+
+Ending Flights::overrun_ending(const Flight& flight) const {
+    if (flight.overrun == kDeltaTooLarge) {
+        return failure(kDeltaTooLarge, "a single piece of the stream holds more than the " +
+                                           std::to_string(limits_.max_delta_bytes) +
+                                           " bytes that mrprompt.max_delta allows");
+    }
+    return failure(kStreamTooLong, "the stream has more than the " +
+                                       std::to_string(limits_.max_stream_deltas) +
+                                       " pieces that mrprompt.max_stream allows");
+}
+
+void Flights::end_overruns() {
+    for (const std::uint64_t id : std::exchange(overruns_, {})) {
+        auto place = flights_.find(id);
+        if (place == flights_.end() || place->second.phase == Phase::settling) continue;
+        transport_.cancel(id);
+        finish(id, place->second, overrun_ending(place->second));
+    }
 }
 
 void Flights::on_end(std::uint64_t transfer, TransferEnd end, std::string_view message) {
@@ -157,14 +193,15 @@ void Flights::on_end(std::uint64_t transfer, TransferEnd end, std::string_view m
     if (flight.decoder) {
         // A server may drop the connection behind an answer that was whole.
         whole = flight.decoder->completion().complete;
-        const std::size_t before = text_bytes(flight.unsent);
-        flight.decoder->finish(flight.unsent);
-        took_in(transfer, flight, before);
+        Delta piece;
+        flight.decoder->finish(piece);
+        take_piece(transfer, flight, std::move(piece));
         const Completion& done = flight.decoder->completion();
         const bool refused = flight.status < 200 || flight.status > 299;
         if (done.error && (end == TransferEnd::complete || whole || refused)) error = &*done.error;
         whole = !done.error && (end == TransferEnd::complete || whole);
     }
+    if (flight.overrun != nullptr) return finish(transfer, flight, overrun_ending(flight));
     if (whole) {
         ending.kind = OutcomeKind::succeeded;
         cooldown_after(flight, Blame::none);
@@ -216,7 +253,7 @@ void Flights::fail(const std::string& request, std::string type, std::string mes
     auto place = find(request);
     if (place == flights_.end() || place->second.phase == Phase::settling) return;
     transport_.cancel(place->first);
-    place->second.unsent = Delta();
+    place->second.drop_gathered();
     finish(place->first, place->second, failure(std::move(type), std::move(message)));
 }
 
@@ -238,6 +275,7 @@ void Flights::drop_all() {
     while (!flights_.empty()) erase(flights_.begin());
     with_deltas_.clear();
     with_outcome_.clear();
+    overruns_.clear();
     later_.clear();
     deltas_since_ = kNever;
     delta_bytes_ = 0;
@@ -254,7 +292,7 @@ std::size_t Flights::keep_within(std::size_t bytes) {
             make_bare(flight, "response_too_large", kTooMuchHeld);
         } else {
             transport_.cancel(id);
-            flight.unsent = Delta();
+            flight.drop_gathered();
             if (flight.decoder) flight.decoder->completion().raw_usage = nullptr;  // of any size
             finish(id, flight, failure("response_too_large", kTooMuchHeld));
         }

@@ -36,9 +36,12 @@ class Flights final : public TransferSink {
 public:
     Flights(Transport& transport, Clock& clock) : transport_(transport), clock_(clock) {}
 
+    // The limits in force from now on, for those in flight too.
+    void obey(const FetcherSettings& settings) { limits_ = settings; }
+
     // What can not be sent (no provider, no key, a payload that makes no sense) ends at once with an outcome.
     void start(Job&& job, const Result<ProviderRow>* provider, std::shared_ptr<const Secret> key,
-               const std::string& key_problem, std::int64_t max_response_bytes);
+               const std::string& key_problem);
     void cancel(const std::string& request);  // on the wire too; nothing happens when it is settling
     void drop(const std::string& request);    // no longer ours: forgotten without an outcome
     void fail(const std::string& request, std::string type, std::string message);
@@ -47,6 +50,7 @@ public:
     // While all of them hold more than `bytes`, the one that holds most ends as response_too_large. Counted
     // are bodies received, deltas not yet sent and outcomes that wait. How many ended so.
     std::size_t keep_within(std::size_t bytes);
+    void end_overruns();  // those that have passed max_delta_bytes or max_stream_deltas
 
     std::size_t size() const { return flights_.size(); }
     std::size_t active() const { return flights_.size() - settling_; }
@@ -77,7 +81,9 @@ private:
 
     void finish(std::uint64_t id, Flight& flight, Ending ending);
     std::optional<Cooldown> cooldown_after(const Flight& flight, Blame blame);
-    void took_in(std::uint64_t id, Flight& flight, std::size_t before);
+    void take_piece(std::uint64_t id, Flight& flight, Delta&& piece);
+    void overrun(std::uint64_t id, Flight& flight, const char* limit);
+    Ending overrun_ending(const Flight& flight) const;
     void hold(Flight& flight, std::size_t bytes);
     void make_bare(Flight& flight, std::string type, std::string message);
     Table::iterator find(const std::string& request);
@@ -86,6 +92,7 @@ private:
 
     Transport& transport_;
     Clock& clock_;
+    FetcherSettings limits_;
     Table flights_;
     std::unordered_map<std::string, std::uint64_t> by_request_;
     std::uint64_t next_id_ = 1;
@@ -97,6 +104,7 @@ private:
     std::int64_t deltas_since_ = kNever;
     std::size_t delta_bytes_ = 0;
 
+    std::vector<std::uint64_t> overruns_;     // may name the dead
     std::deque<std::uint64_t> with_outcome_;  // may name the dead
     std::deque<std::pair<std::int64_t, std::uint64_t>> later_;
 };

@@ -11,7 +11,6 @@ constexpr std::size_t kCallBytes = 16 << 20;  // an append or settle call ends a
 constexpr std::size_t kCallItems = 2'000;
 constexpr std::size_t kProgressRows = 1'000;
 constexpr std::int64_t kProgressAfterMs = 1'000;
-constexpr int kBytesPerToken = 4;
 
 const char* name_of(Phase phase) {
     switch (phase) {
@@ -37,18 +36,27 @@ std::int64_t Flights::deltas_due(int delta_ms) const {
 std::vector<Item> Flights::take_deltas() {
     std::vector<Item> items;
     std::size_t bytes = 0, looked = 0;
-    for (; looked < with_deltas_.size() && bytes < kCallBytes && items.size() < kCallItems; ++looked) {
+    const auto room = [&] { return bytes < kCallBytes && items.size() < kCallItems; };
+    for (; looked < with_deltas_.size() && room(); ++looked) {
         auto place = flights_.find(with_deltas_[looked]);
         if (place == flights_.end()) continue;
         Flight& flight = place->second;
-        flight.listed = false;
-        if (flight.unsent.empty()) continue;  // it ended: its outcome carries the tail
-        Delta delta = std::move(flight.unsent);
-        flight.unsent = Delta();
-        hold(flight, flight.received);
-        items.push_back({place->first, flight.request, flight.attempt,
-                         delta_json(flight, flight.next_seq++, std::move(delta)), std::nullopt});
-        bytes += items.back().json.size();
+        const auto take = [&](Delta&& delta) {
+            flight.gathered -= delta.text_bytes();
+            items.push_back({place->first, flight.request, flight.attempt,
+                             delta_json(flight, flight.next_seq++, std::move(delta)), std::nullopt});
+            bytes += items.back().json.size();
+        };
+        std::size_t taken = 0;
+        while (taken < flight.full.size() && room()) take(std::move(flight.full[taken++]));
+        flight.full.erase(flight.full.begin(), flight.full.begin() + static_cast<std::ptrdiff_t>(taken));
+        if (flight.full.empty() && room()) {
+            flight.listed = false;
+            if (!flight.unsent.empty())
+                take(std::exchange(flight.unsent, Delta()));  // else its outcome carried it
+        }
+        if (flight.phase != Phase::settling) hold(flight, flight.received + flight.gathered);
+        if (flight.listed) break;  // the rest goes with the next call
     }
     with_deltas_.erase(with_deltas_.begin(), with_deltas_.begin() + static_cast<std::ptrdiff_t>(looked));
     if (with_deltas_.empty()) {
@@ -137,9 +145,8 @@ std::string Flights::progress_json() const {
         if (++rows > kProgressRows) break;
         if (json.size() > 1) json += ',';
         json += "{\"request\":\"" + flight.request + "\",\"attempt\":" + std::to_string(flight.attempt) +
-                ",\"phase\":\"" + name_of(flight.phase) +
-                "\",\"tokens\":" + std::to_string((flight.text_bytes + kBytesPerToken - 1) / kBytesPerToken) +
-                '}';
+                ",\"phase\":\"" + name_of(flight.phase) + "\",\"tokens\":" +
+                std::to_string(estimated_tokens(static_cast<std::size_t>(flight.text_bytes))) + '}';
     }
     return json + ']';
 }

@@ -1,6 +1,8 @@
 // Builds the JSON of deltas and outcomes through dump_json, so that PostgreSQL takes every one of them.
 #include "engine/outcome.hpp"
 
+#include <algorithm>
+
 #include "core/json.hpp"
 #include "core/text.hpp"
 
@@ -74,12 +76,28 @@ Json response_value(Completion& done) {
     return row;
 }
 
-Json usage_value(const Usage& usage) {
-    return {{"prompt_tokens", usage.prompt_tokens},
-            {"completion_tokens", usage.completion_tokens},
-            {"cached_tokens", usage.cached_tokens},
-            {"cache_write_tokens", usage.cache_write_tokens},
-            {"reasoning_tokens", usage.reasoning_tokens}};
+Json usage_value(const Usage& usage, bool estimated) {
+    return {{"prompt_tokens", usage.prompt_tokens},       {"completion_tokens", usage.completion_tokens},
+            {"cached_tokens", usage.cached_tokens},       {"cache_write_tokens", usage.cache_write_tokens},
+            {"reasoning_tokens", usage.reasoning_tokens}, {"estimated", estimated}};
+}
+
+std::size_t text_bytes(const Completion& done) {
+    std::size_t bytes = done.content.size() + done.reasoning.size() + done.refusal.size();
+    for (const ToolCallFragment& call : done.tool_calls) bytes += call.name.size() + call.arguments.size();
+    return bytes;
+}
+
+// The provider's own figures, once it has said all of them. What was broken off costs something, too: by the
+// size of what went there and what was seen to come back.
+Json usage_of(const Flight& flight, const Completion& done, OutcomeKind kind) {
+    const bool said_all = kind == OutcomeKind::succeeded || done.complete || !done.finish_reason.empty();
+    if (said_all && done.usage) return usage_value(*done.usage, false);
+    const std::size_t seen = text_bytes(done);
+    if (kind == OutcomeKind::succeeded || (!done.usage && seen == 0)) return nullptr;
+    Usage usage = done.usage.value_or(Usage{.prompt_tokens = estimated_tokens(flight.sent)});
+    usage.completion_tokens = std::max(usage.completion_tokens, estimated_tokens(seen));
+    return usage_value(usage, true);
 }
 
 Json error_value(const OutcomeError& error, const Flight& flight) {
@@ -113,18 +131,20 @@ std::string outcome_json(Flight& flight, Completion* completion, Ending ending) 
 
     // The next attempt begins anew: what this one still held is of no use to a reader.
     Json deltas = Json::array();
-    if (!retry && !flight.unsent.empty()) {
-        deltas.push_back(delta_value(flight, flight.next_seq++, std::move(flight.unsent)));
+    if (!retry) {
+        if (!flight.unsent.empty()) flight.full.push_back(std::move(flight.unsent));
+        for (Delta& piece : flight.full)
+            deltas.push_back(delta_value(flight, flight.next_seq++, std::move(piece)));
     }
-    flight.unsent = Delta();
+    flight.drop_gathered();
     row["deltas"] = std::move(deltas);
 
+    const Json usage = completion != nullptr ? usage_of(flight, *completion, ending.kind) : Json(nullptr);
     const bool keep =
         completion != nullptr && (ending.kind == OutcomeKind::succeeded ||
                                   (ending.kind == OutcomeKind::cancelled && has_text(*completion)));
     row["response"] = keep ? response_value(*completion) : Json(nullptr);
-    row["usage"] =
-        completion != nullptr && completion->usage ? usage_value(*completion->usage) : Json(nullptr);
+    row["usage"] = usage;
     row["raw_usage"] = completion != nullptr ? std::move(completion->raw_usage) : Json(nullptr);
     const bool has_id = !flight.provider_request_id.empty();
     row["provider_request_id"] = text_or_null(std::move(flight.provider_request_id), has_id);

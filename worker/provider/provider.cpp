@@ -95,6 +95,12 @@ void apply_options(const Json& options, Provider& provider) {
     read_words(options, "no_retry_on", provider.retry.no_retry_on);
 }
 
+std::size_t Delta::text_bytes() const {
+    std::size_t bytes = content.size() + reasoning.size() + refusal.size();
+    for (const ToolCallFragment& call : tool_calls) bytes += call.name.size() + call.arguments.size();
+    return bytes;
+}
+
 void Delta::append(Delta&& more) {
     content += more.content;
     reasoning += more.reasoning;

@@ -105,7 +105,8 @@ struct Delta {
     bool empty() const {
         return content.empty() && reasoning.empty() && refusal.empty() && tool_calls.empty();
     }
-    void append(Delta&& more);  // text is joined; fragments of one index are joined
+    std::size_t text_bytes() const;  // of names and arguments, too
+    void append(Delta&& more);       // text is joined; fragments of one index are joined
 };
 
 // All that was learnt of one answer so far.

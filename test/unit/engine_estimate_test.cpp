@@ -1,0 +1,139 @@
+// What an attempt that was broken off is said to have cost.
+#include "engine_twins.hpp"
+
+namespace mrprompt {
+namespace {
+
+using EngineEstimate = test::EngineTest;
+using test::uuid;
+
+std::int64_t quarter(std::size_t bytes) {
+    return static_cast<std::int64_t>((bytes + 3) / 4);
+}
+
+TEST_F(EngineEstimate, the_providers_own_figures_are_no_estimate) {
+    make();
+    greet();
+    give({job(1)});
+    whole_answer(transport.order[0]);
+    step();
+    const Json usage = expect(CallKind::settle)["outcomes"][0]["usage"];
+    EXPECT_EQ(usage["completion_tokens"], 2);
+    EXPECT_EQ(usage["estimated"], false);
+}
+
+TEST_F(EngineEstimate, a_cut_stream_costs_by_what_was_sent_and_seen) {
+    make();
+    greet();
+    give({job(1), job(2), job(3)});
+    for (const std::uint64_t id : transport.order) {
+        stream_head(id);
+        say(id, "123456789");
+    }
+    transport.end(transport.order[0], TransferEnd::broken, "reset");
+    transport.end(transport.order[1]);
+    transport.end(transport.order[2], TransferEnd::timeout_idle, "silence");
+    step();
+    const Json outcomes = expect(CallKind::settle)["outcomes"];
+    ASSERT_EQ(outcomes.size(), 3u);
+    for (const Json& outcome : outcomes) {
+        EXPECT_EQ(outcome["result"], "retry");
+        EXPECT_EQ(outcome["usage"]["estimated"], true);
+        EXPECT_EQ(outcome["usage"]["completion_tokens"], 3);
+        EXPECT_EQ(outcome["usage"]["prompt_tokens"], quarter(transport.bodies[transport.order[0]].size()));
+        EXPECT_EQ(outcome["usage"]["cached_tokens"], 0);
+        EXPECT_TRUE(outcome["raw_usage"].is_null());
+    }
+}
+
+TEST_F(EngineEstimate, so_does_a_cancelled_one_with_its_reasoning_and_its_tool_calls) {
+    make();
+    greet();
+    give({job(1)});
+    const std::uint64_t id = transport.order[0];
+    stream_head(id);
+    transport.body(
+        id,
+        "data: {\"choices\":[{\"index\":0,\"delta\":{\"reasoning_content\":\"1234\",\"tool_calls\":[{"
+        "\"index\":0,\"id\":\"c\",\"function\":{\"name\":\"five5\",\"arguments\":\"{}\"}}]}}]}\n\n");
+    step();
+    store.wake = true;
+    step();
+    expect(CallKind::claim);
+    answer({{"jobs", Json::array()}, {"cancel", {uuid(1)}}});
+    const Json outcome = expect(CallKind::settle)["outcomes"][0];
+    EXPECT_EQ(outcome["result"], "cancelled");
+    EXPECT_EQ(outcome["usage"]["completion_tokens"], quarter(4 + 5 + 2));
+    EXPECT_EQ(outcome["usage"]["estimated"], true);
+}
+
+TEST_F(EngineEstimate, where_nothing_was_seen_nothing_is_said) {
+    make();
+    greet();
+    give({job(1), job(2), job(3)});
+    transport.end(transport.order[0], TransferEnd::connect_failed, "refused");
+    error_answer(transport.order[1], 500, R"({"message":"down"})");
+    stream_head(transport.order[2]);
+    transport.end(transport.order[2], TransferEnd::broken, "reset");
+    step();
+    for (const Json& outcome : expect(CallKind::settle)["outcomes"]) EXPECT_TRUE(outcome["usage"].is_null());
+}
+
+TEST_F(EngineEstimate, a_whole_answer_without_figures_has_none) {
+    make();
+    greet();
+    give({job(1)});
+    stream_head(transport.order[0]);
+    say(transport.order[0], "hello");
+    transport.body(transport.order[0], "data: [DONE]\n\n");
+    transport.end(transport.order[0]);
+    step();
+    const Json outcome = expect(CallKind::settle)["outcomes"][0];
+    EXPECT_EQ(outcome["result"], "succeeded");
+    EXPECT_TRUE(outcome["usage"].is_null());
+}
+
+TEST_F(EngineEstimate, figures_that_came_before_the_end_are_kept_and_the_answer_is_estimated) {
+    make();
+    greet();
+    give({job(1), job(2), job(3)}, {{"protocol", "anthropic"}, {"auth", "x-api-key"}});
+    const std::string start =
+        "data: "
+        "{\"type\":\"message_start\",\"message\":{\"usage\":{\"input_tokens\":25,\"output_tokens\":4}}}\n\n"
+        "data: {\"type\":\"content_block_start\",\"content_block\":{\"type\":\"text\",\"text\":\"\"}}\n\n";
+    const auto text = [](const std::string& words) {
+        return "data: {\"type\":\"content_block_delta\",\"delta\":{\"type\":\"text_delta\",\"text\":\"" +
+               words + "\"}}\n\n";
+    };
+    for (const std::uint64_t id : transport.order) {
+        stream_head(id);
+        transport.body(id, start);
+    }
+    transport.body(transport.order[0], text(std::string(100, 'x')));
+    transport.body(transport.order[1], text("hi"));
+    transport.body(transport.order[2], text(std::string(100, 'x')));
+    transport.body(transport.order[2],
+                   "data: {\"type\":\"message_delta\",\"delta\":{\"stop_reason\":\"end_turn\"},\"usage\":{"
+                   "\"output_tokens\":15}}\n\n");
+    for (const std::size_t i : {0, 1}) transport.end(transport.order[i], TransferEnd::broken, "reset");
+    step();
+    const Json outcomes = expect(CallKind::settle)["outcomes"];
+    ASSERT_EQ(outcomes.size(), 2u);
+    EXPECT_EQ(outcomes[0]["usage"]["prompt_tokens"], 25);
+    EXPECT_EQ(outcomes[0]["usage"]["completion_tokens"], 25);
+    EXPECT_EQ(outcomes[0]["usage"]["estimated"], true);
+    EXPECT_EQ(outcomes[0]["raw_usage"]["input_tokens"], 25);
+    EXPECT_EQ(outcomes[1]["usage"]["completion_tokens"], 4) << "the provider's own was larger";
+    EXPECT_EQ(outcomes[1]["usage"]["estimated"], true);
+    answer({{"busy", Json::array()}});
+    store.wake = true;
+    step();
+    expect(CallKind::claim);
+    answer({{"jobs", Json::array()}, {"cancel", {uuid(3)}}});
+    const Json last = expect(CallKind::settle)["outcomes"][0]["usage"];
+    EXPECT_EQ(last["completion_tokens"], 15) << "all figures had come";
+    EXPECT_EQ(last["estimated"], false);
+}
+
+}  // namespace
+}  // namespace mrprompt
