@@ -64,14 +64,27 @@ std::int64_t deadline_of(const PqStore& store) {
     return store.deadline();
 }
 
+// A person who starts a fetcher wants to see that it works.
+std::string greeting(const PipeStore&, const Fetcher&) {
+    return {};
+}
+std::string greeting(const PqStore& store, const Fetcher& fetcher) {
+    return "version " MRPROMPT_VERSION " serves " + store.place() + " as fetcher " + fetcher.id();
+}
+
 template <class AnyStore>
 int serve(AnyStore& store, const Options& options, SystemClock& clock, int signal_fd, LoneFetchers& lone) {
     CurlTransport transport(clock, kKeptConnections);
     Fetcher fetcher(store, transport, clock, fetcher_options(options));
+    bool greeted = options.alone;
     for (;;) {
         store.pump();
         fetcher.step();
         if (fetcher.finished()) return fetcher.exit_code();
+        if (!greeted && !fetcher.id().empty()) {
+            greeted = true;
+            if (const std::string line = greeting(store, fetcher); !line.empty()) say(line);
+        }
         lone.want(fetcher.alone_waiting(), clock.now_ms());
         pollfd fds[] = {{transport.fd(), POLLIN, 0}, {store.fd(), store.events(), 0}, {signal_fd, POLLIN, 0}};
         const std::int64_t deadline = std::min(fetcher.deadline(), deadline_of(store));

@@ -35,6 +35,9 @@ like($err, qr/usage|--help/i, 'an unknown option is met with help');
 
 my $first = start_fetcher();
 ok(wait_until(sub { alive() == 1 }, 20), 'a fetcher over libpq says hello') or diag $first->{err};
+ok(wait_until(sub { $first->{run}->pump_nb; $first->{err} =~ m{version \S+ serves \S+/postgres as fetcher [0-9a-f-]{36}$}m }, 20),
+    'and tells who started it what it serves') or diag $first->{err};
+unlike($first->{err}, qr/fetcher_login|password/, 'without the rest of the connection string');
 my $id = $node->safe_psql('postgres', q(select mrprompt.chat_text('fake?require_key=sk-test-libpq-00001', 'm', 'fake')));
 ok(wait_until(\&ended, 20), 'it serves the queue');
 is($node->safe_psql('postgres', "select status from mrprompt.requests where id = '$id'"), 'succeeded', 'with the key that it opened itself');

@@ -132,6 +132,11 @@ bool PqStore::take_wake() {
     return std::exchange(wake_, false);
 }
 
+std::string PqStore::place() const {
+    if (!connection_) return "?";
+    return std::string(PQhost(connection_.get())) + "/" + PQdb(connection_.get());
+}
+
 int PqStore::fd() const {
     return connection_ ? PQsocket(connection_.get()) : -1;
 }

@@ -28,6 +28,8 @@ public:
     bool take_wake() override;
     bool stop_asked() const override { return false; }
 
+    std::string place() const;  // "host/database" of the connection, for a person; no secret
+
     int fd() const;                 // changes from turn to turn; -1: none
     short events() const;           // for poll(2)
     std::int64_t deadline() const;  // when pump() is wanted without an event; INT64_MAX: never
