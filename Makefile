@@ -11,8 +11,11 @@ OBJS         = $(patsubst %.cpp,%.o,$(wildcard src/crypto/*.cpp src/pg/*.cpp)) \
 SQL_PARTS    = roles functions users providers prices keys requests usage queue contract cooldown \
                claim append settle tend chat read admin status attempts batches dead_letters retention forget \
                enable_supabase dump privileges
-DATA         = $(wildcard sql/upgrade/*--*--*.sql)
-DATA_built   = sql/$(EXTENSION)--$(EXTVERSION).sql
+INSTALL_SQL  = sql/$(EXTENSION)--$(EXTVERSION).sql
+# Released scripts lie in sql/upgrade as they were; the upgrade to this version is made from its part there.
+UPGRADE_SQL  = $(patsubst sql/upgrade/%,sql/$(EXTENSION)--%,$(wildcard sql/upgrade/[0-9]*--$(EXTVERSION).sql))
+DATA         = $(wildcard sql/upgrade/$(EXTENSION)--*.sql)
+DATA_built   = $(INSTALL_SQL) $(UPGRADE_SQL)
 
 REGRESS      = $(basename $(notdir $(sort $(wildcard test/sql/*.sql))))
 REGRESS_OPTS = --inputdir=test
@@ -41,8 +44,12 @@ all:
 endif
 .DEFAULT_GOAL = all
 
-$(DATA_built): $(SQL_PARTS:%=sql/install/%.sql) mrprompt.control
+.DELETE_ON_ERROR:
+$(INSTALL_SQL): $(SQL_PARTS:%=sql/install/%.sql) mrprompt.control
 	{ printf '%s\n' '\echo Use "CREATE EXTENSION mrprompt" to load this file. \quit'; cat $(SQL_PARTS:%=sql/install/%.sql); } > $@
+$(UPGRADE_SQL): sql/$(EXTENSION)--%--$(EXTVERSION).sql: \
+        sql/upgrade/%--$(EXTVERSION).sql sql/upgrade/$(EXTENSION)--%.sql $(INSTALL_SQL) sql/upgrade/build.pl
+	perl sql/upgrade/build.pl $(filter %.sql,$^) > $@
 
 # --- the fetcher -------------------------------------------------------------------------------------
 PQ_CFLAGS     = $(shell pkg-config --cflags libpq 2>/dev/null)

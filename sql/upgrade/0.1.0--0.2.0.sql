@@ -1,0 +1,71 @@
+-- From 0.1.0: tables that were there already, and functions that are gone. What else is new, build.pl adds behind it.
+
+-- At once, and in the order of every contract call: so none of them and this wait for each other.
+lock table mrprompt_internal.fetchers, mrprompt_internal.queue, mrprompt.requests in access exclusive mode;
+
+-- They have more arguments now.
+drop function mrprompt.chat(json, text, text, uuid, json, json, json, double precision, double precision, integer, json, bigint, json,
+        boolean, jsonb, text, uuid, timestamptz),
+    mrprompt.chat_text(text, text, text, uuid, text, double precision, integer, boolean, jsonb, text, uuid, timestamptz),
+    mrprompt_internal.enqueue(json, text, text, uuid, boolean, jsonb, text, uuid, timestamptz);
+
+do $providers$
+declare
+    name text;
+begin
+    foreach name in array array['provider_presets', 'provider_rows'] loop
+        execute format('alter table mrprompt_internal.%I
+            add column max_failures integer constraint max_failures_is_between_1_and_100 check (max_failures between 1 and 100),
+            add column backoff_base_ms integer not null default 500
+                constraint backoff_base_is_at_most_an_hour check (backoff_base_ms between 1 and 3600000),
+            add column backoff_cap_ms integer not null default 60000
+                constraint backoff_cap_is_at_most_an_hour check (backoff_cap_ms between 1 and 3600000),
+            add column retry_on text[],
+            add column no_retry_on text[],
+            add column idempotency_header text
+                constraint idempotency_header_is_a_header_name check (idempotency_header ~ ''^[A-Za-z0-9-]{1,100}$''),
+            add column cooldown_percent integer not null default 50
+                constraint cooldown_percent_is_between_0_and_100 check (cooldown_percent between 0 and 100),
+            add column cooldown_attempts integer not null default 10
+                constraint cooldown_attempts_is_at_least_1 check (cooldown_attempts between 1 and 100000),
+            add column timeout_limit_ms integer not null default 3600000
+                constraint timeout_limit_is_at_most_a_day check (timeout_limit_ms between 1 and 86400000)', name);
+    end loop;
+end
+$providers$;
+
+alter table mrprompt.requests
+    add column priority smallint not null default 0 check (priority between -3 and 3),
+    add column options json,
+    add column batch_id uuid;
+
+-- The bounds of living fetchers begin anew: tags take the place of times.
+alter table mrprompt_internal.fetchers
+    drop column claim_from,
+    drop column scanned_at,
+    add column claim_from bigint not null default 0,
+    add column mark bigint not null default 0,
+    add column marked_at timestamptz not null default '-infinity',
+    add column scan_at timestamptz not null default '-infinity';
+
+alter table mrprompt_internal.queue
+    add column user_id uuid,
+    add column priority smallint not null default 0,
+    add column key_id uuid,
+    add column model text,
+    add column tag bigint,
+    add column ready boolean not null default true,
+    add column waits_for text check (waits_for in ('retry', 'cooldown', 'pause'));
+-- Their requests are gone; tend would have removed them.
+delete from mrprompt_internal.queue q where not exists (select from mrprompt.requests r where r.id = q.request_id);
+update mrprompt_internal.queue q
+set user_id = o.user_id, key_id = o.key_id, model = o.model, tag = o.place * 4096,
+    ready = o.ready, waits_for = case when not o.ready then 'retry' end
+from (select w.request_id, r.user_id, r.key_id, r.model, w.fetcher_id is not null or w.ready_at <= clock_timestamp() as ready,
+          row_number() over (partition by r.user_id order by w.ready_at, w.request_id) as place
+      from mrprompt_internal.queue w join mrprompt.requests r on r.id = w.request_id) o
+where q.request_id = o.request_id;
+alter table mrprompt_internal.queue
+    alter column user_id set not null,
+    alter column model set not null,
+    alter column tag set not null;
