@@ -7,6 +7,8 @@ begin
     for object in
         select c.oid::regclass as name, case c.relkind when 'v' then 'view' when 'S' then 'sequence' else 'table' end as kind
         from pg_class c where c.relnamespace in ('mrprompt'::regnamespace, 'mrprompt_internal'::regnamespace)
+          -- An upgrade locks no table that was there before for this.
+          and c.relowner <> 'mrprompt_owner'::regrole
           and (c.relkind in ('r', 'p', 'v') or (c.relkind = 'S' and not exists (
               -- An identity column's sequence goes with its table.
               select from pg_depend d where d.objid = c.oid and d.deptype = 'i')))
@@ -17,6 +19,7 @@ begin
     for object in
         select p.oid::regprocedure as name, case p.prokind when 'p' then 'procedure' else 'function' end as kind
         from pg_proc p where p.pronamespace in ('mrprompt'::regnamespace, 'mrprompt_internal'::regnamespace)
+          and p.proowner <> 'mrprompt_owner'::regrole
     loop
         execute format('alter %s %s owner to mrprompt_owner', object.kind, object.name);
         execute format('revoke all on %s %s from public', object.kind, object.name);
