@@ -7,7 +7,7 @@ check() { # NAME BREACHES
     if [ -n "$2" ]; then printf 'not ok - %s\n%s\n' "$1" "$2"; failed=$((failed + 1)); else printf 'ok - %s\n' "$1"; passed=$((passed + 1)); fi
 }
 
-declared=$(grep -rhoE "'MODULE_PATHNAME', '[a-z0-9_]+'" sql/install | sed "s/.*, '//; s/'//" | sort -u)
+declared=$(grep -rhoE "'MODULE_PATHNAME', '[a-z0-9_]+'" sql/install sql/upgrade | sed "s/.*, '//; s/'//" | sort -u)
 exported=$(nm -D --defined-only mrprompt.so | awk '$2 ~ /[TDBRVW]/ {print $3}' |
     grep -vE '^(Pg_magic_func|_PG_init|mrprompt_launcher_main|mrprompt_supervisor_main|_init|_fini)$' | sed 's/^pg_finfo_//' | sort -u)
 check 'mrprompt.so exports its SQL functions and nothing else' "$(comm -13 <(echo "$declared") <(echo "$exported"))"
