@@ -93,8 +93,11 @@ my $hash = sql(q(select mrprompt.hash_key('sk-test-before-0001')));
 
 # --- the update
 is(status($streaming), 'running', 'a stream is in flight');
-sql('alter extension mrprompt update');
-is(sql(q(select e.extversion = a.default_version from pg_extension e join pg_available_extensions a on a.name = e.extname where extname = 'mrprompt')), 't', 'the database is of the new release');
+my $analyst = $node->background_psql('postgres');
+$analyst->query_safe('begin; select count(*) from mrprompt.usage');
+sql(q(set lock_timeout = '20s'; alter extension mrprompt update));
+$analyst->quit;
+is(sql(q(select e.extversion = a.default_version from pg_extension e join pg_available_extensions a on a.name = e.extname where extname = 'mrprompt')), 't', 'the database is of the new release, which an open query of the ledger does not hold up');
 is(data('postgres'), $before, 'all that was there is there');
 is(sql(q(select count(*), count(*) filter (where q.ready), count(*) filter (where q.fetcher_id is not null and q.ready), bool_and(q.user_id = r.user_id and q.model = r.model and q.key_id = r.key_id)
     from mrprompt_internal.queue q join mrprompt.requests r on r.id = q.request_id where r.id <> ') . $streaming . q(')), '23|22|1|t', 'the queue has what the new release wants to know of requests');
@@ -167,7 +170,12 @@ like(contract('settle', qq({"fetcher": "$fetcher", "outcomes": [{"request": "$as
 is(status($asked) . ' ' . content($asked), 'succeeded by hand', 'and the answer is there');
 like(contract('tend', qq({"fetcher": "$fetcher", "limit": 10})), qr/"did"/, 'it tends');
 my ($result, undef, $error) = $node->psql('postgres', q(select mrprompt_internal.hello('{"contract": 0, "program": "mrprompt-fetcher of old", "kind": "libpq"}')));
-like($error, qr/speaks contract versions 1 and 2, the fetcher 0.*fetcher of old.*Install the mrprompt-fetcher/s, 'one that is too old is told the remedy');
+isnt($result, 0, 'one of contract 0 is refused');
+like($error, qr/speaks contract versions 1 and 2, the fetcher 0.*fetcher of old.*Install the mrprompt-fetcher/s, 'and told the remedy');
+local_fetcher('on');
+$asked = ask('fake?text=two');
+ok(wait_until(sub { rest() == 0 }), 'the server\'s own fetcher takes over again');
+is(content($asked) . sql(q( select ' ' || contract from mrprompt_internal.fetchers where kind = 'child')), 'two 2', 'and speaks the new contract');
 $node->stop;
 $provider->stop;
 done_testing();
