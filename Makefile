@@ -104,9 +104,9 @@ test:
 	@test/run.sh
 bench:
 	@bench/run.sh
-# The long form of one test; expects what `make test` has installed.
+# The long forms of two tests; expects what `make test` has installed.
 soak:
-	@SOAK_ROUNDS=$${SOAK_ROUNDS:-200} test/prove.sh -v test/t/013_soak.pl
+	@SOAK_ROUNDS=$${SOAK_ROUNDS:-200} SNAPSHOT_SECONDS=$${SNAPSHOT_SECONDS:-600} test/prove.sh -v test/t/013_soak.pl test/t/011_contract.pl
 format:
 	clang-format -i $$(git ls-files '*.cpp' '*.hpp')
 

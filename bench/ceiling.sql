@@ -1,25 +1,29 @@
--- What the machine can do without mrprompt: the same rows by plain SQL, one commit; and the latency probes.
+-- What the machine can do without mrprompt: the same rows written by plain SQL.
 
 create table bench_requests (like mrprompt.requests including all);
 create table bench_responses (like mrprompt.responses including all);
 create table bench_usage (like mrprompt.usage including all);
 create table bench_queue (like mrprompt_internal.queue including all);
+create table bench_commits (i integer);
 
--- Per request: claimed (two updates), answered (two inserts, an update, a delete); 256 of them a commit, as the fetcher has it.
-create procedure bench_ceiling(n integer, inout per_second numeric default null) language plpgsql as $$
-declare
-    ids uuid[];
-    started timestamptz;
-begin
+create procedure bench_fill(n integer) language sql as $$
     insert into bench_requests (id, user_id, provider, model, stream, payload)
     select mrprompt_internal.uuidv7(), gen_random_uuid(), 'fake', 'm', false, '{"messages":[{"role": "user", "content": "question"}]}'
     from generate_series(1, n);
-    insert into bench_queue (request_id, provider, bytes) select id, 'fake', 60 from bench_requests;
-    commit;
-    started := clock_timestamp();
+    insert into bench_queue (request_id, provider, bytes, user_id, model, tag)
+    select id, 'fake', 60, user_id, model, row_number() over (order by id) from bench_requests where status = 'queued';
+$$;
+
+-- Per request: claimed (two updates), answered (two inserts, an update, a delete); 256 of them a commit, as the fetcher
+-- has it. Any number of sessions may drain at once.
+create procedure bench_drain() language plpgsql as $$
+declare
+    ids uuid[];
+begin
     loop
         select array_agg(request_id) into ids from (
-            select request_id from bench_queue where fetcher_id is null order by ready_at, request_id limit 256 for update skip locked) q;
+            select request_id from bench_queue where fetcher_id is null and ready and not alone
+            order by tag, request_id limit 256 for update skip locked) q;
         exit when ids is null;
         update bench_queue set fetcher_id = gen_random_uuid(), attempt = 1, claimed_at = now() where request_id = any (ids);
         update bench_requests set status = 'running', started_at = now() where id = any (ids);
@@ -32,33 +36,8 @@ begin
         delete from bench_queue where request_id = any (ids);
         commit;
     end loop;
-    per_second := round(n / extract(epoch from clock_timestamp() - started));
 end $$;
 
--- From the commit of a question to its visible answer.
-create procedure bench_latency(n integer, inout p50_p99 text default null) language plpgsql as $$
-declare
-    id uuid;
-    started timestamptz;
-    times double precision[] := '{}';
-    answer record;
-begin
-    for i in 1..n loop
-        id := mrprompt.chat_text('quick', 'm', 'fake');
-        commit;
-        started := clock_timestamp();
-        select * into answer from mrprompt.wait_for_request(id);
-        times := times || extract(epoch from clock_timestamp() - started)::double precision * 1000;
-        if answer.status <> 'succeeded' then
-            raise exception 'the request is %: %', answer.status, answer.error_message;
-        end if;
-        commit;
-    end loop;
-    select string_agg(round(t::numeric, 1)::text, ' ' order by t) into p50_p99
-    from unnest((select percentile_disc(array[0.5, 0.99]) within group (order by t) from unnest(times) t)) t;
-end $$;
-
-create table bench_commits (i integer);
 create procedure bench_commit(n integer, inout p50_p99 text default null) language plpgsql as $$
 declare
     started timestamptz;
@@ -68,8 +47,7 @@ begin
         started := clock_timestamp();
         insert into bench_commits values (i);
         commit;
-        times := times || extract(epoch from clock_timestamp() - started)::double precision * 1000;
+        times := times || bench_ms_since(started);
     end loop;
-    select string_agg(round(t::numeric, 1)::text, ' ' order by t) into p50_p99
-    from unnest((select percentile_disc(array[0.5, 0.99]) within group (order by t) from unnest(times) t)) t;
+    p50_p99 := bench_p50_p99(times);
 end $$;

@@ -1,6 +1,9 @@
 #!/bin/bash
-# `make bench`: figures beside the machine's own ceilings, from one run. Prints a table; build/bench.log keeps what ran.
-# BENCH_QUEUE, BENCH_SLOW: how many requests (default 20000, 1000).
+# `make bench`: figures beside the machine's own ceilings, from one run.
+#
+#   bench/run.sh [queue] [slow] [mixed] [streams] [latency] [history]      (default: all)
+#
+# BENCH_QUEUE, BENCH_SLOW, BENCH_STREAMS, BENCH_HISTORY: how many requests (default 20000, 1000, 10000, 1000000).
 set -euo pipefail
 cd "$(dirname "$0")/.."
 as_root() { if [ "$(id -u)" = 0 ]; then "$@"; else sudo "$@"; fi; }
@@ -9,8 +12,15 @@ mkdir -p build
 { make -j"$(nproc)" all build/fake-provider build/curl-loop && as_root env PATH="$PATH" make install; } >build/build.log 2>&1 ||
     { tail -n 30 build/build.log >&2; exit 1; }
 
+[ $# -gt 0 ] || set -- queue slow mixed streams latency history
 queue=${BENCH_QUEUE:-20000}
 slow=${BENCH_SLOW:-1000}
+streams=${BENCH_STREAMS:-10000}
+history=${BENCH_HISTORY:-1000000}
+ulimit -n "$(ulimit -Hn)"
+
+# --- a server and a provider ---------------------------------------------------------------------------------
+
 bindir=$(pg_config --bindir)
 place=$(mktemp -d "${TMPDIR:-/tmp}/mrprompt-bench.XXXXXX")
 as_owner=()
@@ -18,17 +28,32 @@ if [ "$(id -u)" = 0 ]; then
     chown postgres "$place"
     as_owner=(runuser -u postgres --)
 fi
-ulimit -n "$(ulimit -Hn)"
-coproc FAKE { exec build/fake-provider --port 0; }
-fake_pid=$FAKE_PID
+helpers=()
 finish() {
     [ ! -f "$place/data/postmaster.pid" ] || "${as_owner[@]}" "$bindir/pg_ctl" -D "$place/data" -m immediate -s stop || true
-    kill "$fake_pid" 2>/dev/null || true
+    [ ${#helpers[@]} = 0 ] || kill "${helpers[@]}" 2>/dev/null || true
     rm -rf "$place"
 }
 trap finish EXIT
-read -r line <&"${FAKE[0]}"
-base=http://127.0.0.1:${line##*:}
+
+# start_provider SCHEME [OPTION…]: a fake provider; its base URL is in $base.
+start_provider() {
+    local scheme=$1 line
+    shift
+    rm -f "$place/provider"
+    build/fake-provider --port 0 "$@" >"$place/provider" &
+    helpers+=($!)
+    until grep -q listening "$place/provider"; do sleep 0.05; done
+    read -r line <"$place/provider"
+    base=$scheme://127.0.0.1:${line##*:}
+}
+
+openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 2 -subj /CN=127.0.0.1 \
+    -addext subjectAltName=IP:127.0.0.1 -keyout "$place/tls.key" -out "$place/tls.crt" 2>/dev/null
+chmod 644 "$place/tls.crt"
+start_provider https --tls-cert "$place/tls.crt" --tls-key "$place/tls.key"
+tls=$base
+start_provider http
 
 # PostgreSQL's default settings; what is set is mrprompt's own.
 "${as_owner[@]}" "$bindir/initdb" -D "$place/data" -A trust -E UTF8 --locale=C.UTF-8 -U bench >/dev/null
@@ -43,58 +68,192 @@ CONF
 export PGHOST=$place PGUSER=bench PGDATABASE=postgres PGOPTIONS='-c client_min_messages=warning'
 sql() { psql -XAtq -v ON_ERROR_STOP=1 "$@"; }
 sql -c 'create extension mrprompt' -c 'select mrprompt.add_user(login_role => current_user)' >/dev/null
-sql -c "insert into mrprompt.providers (name, protocol, base_url, allow_http) values ('fake', 'openai', '$base/v1', true)"
-sql -c "insert into mrprompt.prices (provider, model, input, output) values ('fake', 'm', 0.000001, 0.000002)"
-sql -f bench/ceiling.sql
-row() { printf '%-62s %14s\n' "$1" "$2"; }
-# set_in_flight N: tells the fetcher, which hears of it at its next heartbeat.
-set_in_flight() { sql -c "alter system set mrprompt.max_in_flight = $1" -c 'select pg_reload_conf()' >/dev/null; sleep 3; }
-# until_done: waits for the queue to empty, by asking a table of its own size.
-until_done() { until [ "$(sql -c 'select count(*) from mrprompt_internal.queue')" = 0 ]; do sleep 0.02; done; }
-per_second() { sql -c "select round($1 / extract(epoch from max(finished_at) - min(started_at))) from mrprompt.requests where metadata ->> 'round' = '$2'"; }
+sql -c "insert into mrprompt.providers (name, protocol, base_url, allow_http, ca_file) values
+            ('fake', 'openai', '$base/v1', true, null), ('tls', 'openai', '$tls/v1', false, '$place/tls.crt')" \
+    -c "insert into mrprompt.prices (provider, model, input, output) values ('fake', 'm', 0.000001, 0.000002)" \
+    -c 'create role fetcher_login login in role mrprompt_fetcher'
+sql -f bench/probes.sql -f bench/ceiling.sql
+
+# --- what the measurements share -----------------------------------------------------------------------------
+
 now() { date +%s.%N; }
+since() { awk -v a="$1" -v b="$(now)" 'BEGIN {printf "%.2f", b - a}'; }
+rate() { awk -v n="$1" -v s="$2" 'BEGIN {printf "%.0f", n / s}'; }
+ratio() { awk -v a="$1" -v b="$2" 'BEGIN {printf "%.2f", a / b}'; }
+section() { printf '\n%-64s %16s\n' "$1" "bench/run.sh $2"; }
+row() { printf '  %-66s %12s\n' "$1" "$2"; }
+# set_in_flight N: tells the fetchers, which hear of it at their next heartbeat.
+set_in_flight() { sql -c "alter system set mrprompt.max_in_flight = $1" -c 'select pg_reload_conf()' >/dev/null; sleep 3; }
+until_done() { sql -c 'call bench_await(0)'; }
+# queue_paused N PROMPT [ARGUMENTS]: queues N requests that nobody takes yet.
+queue_paused() {
+    sql -c 'select mrprompt.pause()' >/dev/null
+    sql -c "select count(mrprompt.chat_text('$2', 'm' ${3:+, $3})) from generate_series(1, $1) i" >/dev/null
+}
+resume() { sql -c 'select mrprompt.resume()' >/dev/null; }
+per_second() { sql -c "select round(count(*) / extract(epoch from max(finished_at) - min(started_at))) from mrprompt.requests where metadata ->> 'round' = '$1'"; }
+# drain ROUND: how many requests a second are served while the queue is full.
+drain() {
+    queue_paused "$queue" question "'fake', metadata => '{\"round\": \"$1\"}'"
+    resume
+    until_done
+    per_second "$1"
+}
+curl_loop() { build/curl-loop "$base/v1/chat/completions" "$@"; }
+field() { sed -n "s/.*\"$1\": *\([0-9.]*\).*/\1/p"; }
+rss_of_fetcher() { sql -c 'select fetcher_pids[1] from mrprompt_internal.server_state()' | xargs -I{} awk '/VmRSS/ {print $2}' /proc/{}/status; }
+cancel_round() { sql -c "select count(mrprompt.cancel_request(id)) from mrprompt.requests where metadata ->> 'round' = '$1' and status in ('queued', 'running')" >/dev/null; until_done; }
 
-body='{"model":"m","messages":[{"role":"user","content":"question"}]}'
-ceiling_http=$(build/curl-loop "$base/v1/chat/completions" "$queue" 256 "$body" | sed -n 's/.*"per_second": *\([0-9.]*\).*/\1/p')
-ceiling_sql=$(sql -c "call bench_ceiling($queue)")
+# --- the measurements ----------------------------------------------------------------------------------------
 
+# start_fetchers N: so many, the local one included.
+fetchers=()
+start_fetchers() {
+    local i
+    for ((i = 1; i < $1; i++)); do
+        "${as_owner[@]}" build/mrprompt-fetcher --dsn "host=$place dbname=postgres user=fetcher_login" --master-key-file "$place/master.keys" 2>/dev/null &
+        fetchers+=($!)
+    done
+    until [ "$(sql -c 'select count(*) from mrprompt_internal.fetchers')" = "$1" ]; do sleep 0.1; done
+}
+stop_fetchers() {
+    [ ${#fetchers[@]} = 0 ] || kill "${fetchers[@]}"
+    [ ${#fetchers[@]} = 0 ] || wait "${fetchers[@]}" || true
+    fetchers=()
+}
+
+# ceiling SESSIONS
+ceiling() {
+    local i started sessions=()
+    sql -c "call bench_fill($queue)"
+    started=$(now)
+    for ((i = 0; i < $1; i++)); do
+        sql -c 'call bench_drain()' &
+        sessions+=($!)
+    done
+    wait "${sessions[@]}"
+    rate "$queue" "$(since "$started")"
+}
+
+bench_queue() {
+    local n served plain
+    section 'Durable requests per second, instant provider' queue
+    for n in 1 2 4; do
+        start_fetchers $n
+        served=$(drain "queue-$n")
+        stop_fetchers
+        plain=$(ceiling $n)
+        row "$n fetcher(s)" "$served"
+        row "  ceiling: the same writes by plain SQL, $n session(s), 256 a commit" "$plain"
+        row '  part of it' "$(ratio "$served" "$plain")"
+    done
+    row 'ceiling: a bare libcurl loop, 256 in flight' \
+        "$(curl_loop "$queue" 256 '{"model":"m","messages":[{"role":"user","content":"question"}]}' | field per_second)"
+}
+
+bench_slow() {
+    local started seconds
+    set_in_flight "$slow"
+    section "$slow requests of 1 s, all in flight at once" slow
+    queue_paused "$slow" 'fake?delay=1000' "'fake'"
+    started=$(now)
+    resume
+    until_done
+    seconds=$(since "$started")
+    row 'seconds until the last is answered' "$seconds"
+    row '  ceiling: a bare libcurl loop' \
+        "$(curl_loop "$slow" "$slow" '{"model":"m","messages":[{"role":"user","content":"fake?delay=1000"}]}' | field seconds)"
+}
+
+bench_mixed() {
+    local started
+    set_in_flight 2000
+    section '2000 requests of 0.2 to 3 s, every hundredth of 10 s' mixed
+    started=$(sql -c "select count(mrprompt.chat_text('fake?delay=' || case i % 100 when 0 then 10000 else 200 + i * 7919 % 2801 end, 'm', 'fake')) from generate_series(1, 2000) i" >/dev/null && now)
+    sql -c 'call bench_await(20)'
+    row 'seconds from the commit until 99 % are visible' "$(since "$started")"
+    until_done
+    row '  and all' "$(since "$started")"
+}
+
+# streams PROVIDER: all are held open at once, each with a word every 3 s.
+streams() {
+    local idle busy most=0 running=0 deadline=$((SECONDS + 300)) first
+    idle=$(rss_of_fetcher)
+    queue_paused "$streams" 'fake?words=40&pace=3000' "'$1', stream => true, metadata => '{\"round\": \"$1\"}'"
+    resume
+    # Each has shown a piece of its stream: all of them are open.
+    until [ "$running" = "$streams" ] || [ $SECONDS -gt $deadline ]; do
+        sleep 1
+        running=$(sql -c "select count(*) from mrprompt_internal.queue q where fetcher_id is not null and exists (select from mrprompt.deltas d where d.request_id = q.request_id and content is not null)")
+    done
+    for _ in 1 2 3 4 5; do
+        busy=$(rss_of_fetcher)
+        [ "$busy" -le $most ] || most=$busy
+        sleep 1
+    done
+    row "$2: streams open at once" "$running"
+    row '  memory of the fetcher, KB each beyond idle' "$(awk -v n="$streams" -v k=$((most - idle)) 'BEGIN {printf "%.1f", k / n}')"
+    cancel_round "$1"
+}
+
+bench_streams() {
+    set_in_flight "$streams"
+    section "$streams streams in one fetcher" streams
+    streams fake 'plain HTTP'
+    restart_fetcher
+    streams tls TLS
+}
+# A new process, whose idle memory is its own.
+restart_fetcher() {
+    local old
+    old=$(sql -c 'select fetcher_pids[1] from mrprompt_internal.server_state()')
+    as_root kill "$old"
+    until [ "$(sql -c "select coalesce(fetcher_pids[1], $old) from mrprompt_internal.server_state()")" != "$old" ]; do sleep 0.1; done
+    sleep 1
+}
+
+bench_latency() {
+    set_in_flight 256
+    section 'From commit to visible answer, ms (p50 p99)' latency
+    row 'idle: a question every 50 ms' "$(sql -c 'call bench_latency(200, 0.05)')"
+    row 'back to back' "$(sql -c 'call bench_latency(500, 0)')"
+    sql -c "select count(mrprompt.chat_text('fake?words=1000&pace=500', 'm', 'fake', stream => true, metadata => '{\"round\": \"beside\"}')) from generate_series(1, 200)" >/dev/null
+    sleep 3
+    row 'back to back, beside 200 slow streams' "$(sql -c 'call bench_latency(500, 0)')"
+    row 'first piece of a stream to a reader who waits, beside them' "$(sql -c 'call bench_first_delta(200)')"
+    cancel_round beside
+    row 'first piece of a stream to a reader who waits' "$(sql -c 'call bench_first_delta(200)')"
+    row 'ceiling: one commit of one row' "$(sql -c 'call bench_commit(300)')"
+}
+
+# ms_per_request: to queue and to serve it, best of three.
+ms_per_request() {
+    local started seconds best=
+    for _ in 1 2 3; do
+        started=$(now)
+        queue_paused "$queue" question "'fake'"
+        resume
+        until_done
+        seconds=$(since "$started")
+        best=$(awk -v a="$seconds" -v b="${best:-$seconds}" 'BEGIN {print a < b ? a : b}')
+    done
+    awk -v n="$queue" -v s="$best" 'BEGIN {printf "%.3f", 1000 * s / n}'
+}
+
+bench_history() {
+    local before after
+    set_in_flight 256
+    section "Cost of a request beside a history, ms to queue and serve it" history
+    before=$(ms_per_request)
+    sql -c "call bench_history($history)" -c 'vacuum analyze' -c checkpoint
+    after=$(ms_per_request)
+    row "with $((queue * 3)) requests in the tables at most" "$before"
+    row "with $history more" "$after"
+    row '  ratio' "$(ratio "$after" "$before")"
+}
+
+echo "$(nproc) cores, PostgreSQL $(sql -c 'show server_version' | cut -d' ' -f1), default settings"
 sql -c "select mrprompt.chat_text('warm up', 'm', 'fake')" >/dev/null
 until_done
-sql -c 'select mrprompt.pause()' >/dev/null
-sql -c "select count(mrprompt.chat_text('question ' || i, 'm', 'fake', metadata => '{\"round\": \"drain\"}')) from generate_series(1, $queue) i" >/dev/null
-sql -c 'select mrprompt.resume()' >/dev/null
-until_done
-drained=$(per_second "$queue" drain)
-
-set_in_flight "$slow"
-sql -c 'select mrprompt.pause()' >/dev/null
-sql -c "select count(mrprompt.chat_text('fake?delay=1000', 'm', 'fake', metadata => '{\"round\": \"slow\"}')) from generate_series(1, $slow)" >/dev/null
-rss_of_fetcher() { sql -c 'select fetcher_pids[1] from mrprompt_internal.server_state()' | xargs -I{} awk '/VmRSS/ {print $2}' /proc/{}/status; }
-rss_idle=$(rss_of_fetcher)
-started=$(now)
-sql -c 'select mrprompt.resume()' >/dev/null
-sleep 0.9
-rss_busy=$(rss_of_fetcher)
-until_done
-slow_seconds=$(awk -v a="$started" -v b="$(now)" 'BEGIN {printf "%.2f", b - a}')
-curl_slow=$(build/curl-loop "$base/v1/chat/completions" "$slow" "$slow" '{"model":"m","messages":[{"role":"user","content":"fake?delay=1000"}]}' | sed -n 's/.*"seconds": *\([0-9.]*\).*/\1/p')
-
-latency() { sql -c "call bench_latency($1)"; }
-commit=$(sql -c 'call bench_commit(300)')
-idle=$(latency 300)
-sql -c "select mrprompt.chat_text('fake?delay=60000', 'm', 'fake', metadata => '{\"round\": \"long\"}')" >/dev/null
-sleep 0.5
-beside=$(latency 300)
-sql -c "select mrprompt.cancel_request(id) from mrprompt.requests where metadata ->> 'round' = 'long'" >/dev/null
-
-echo
-row "$(nproc) cores, PostgreSQL $(sql -c 'show server_version' | cut -d' ' -f1), default settings" ''
-row 'drain: durable requests per second, instant provider' "$drained"
-row '  ceiling: the same writes by plain SQL, 256 a commit' "$ceiling_sql"
-row '  ceiling: a bare libcurl loop, 256 in flight' "$ceiling_http"
-row "$slow requests of 1 s, $slow in flight: seconds" "$slow_seconds"
-row '  ceiling: the bare libcurl loop' "$curl_slow"
-row 'memory of the fetcher per request in flight, KB' "$(((rss_busy - rss_idle) / slow))"
-row 'commit to visible answer, ms (p50 p99)' "$idle"
-row '  beside a slow request in flight' "$beside"
-row '  ceiling: one commit of one row' "$commit"
+for measurement; do "bench_$measurement"; done

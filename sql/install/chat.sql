@@ -289,7 +289,10 @@ begin
     end if;
 
     perform mrprompt_internal.check_options(options, place);
-    perform mrprompt_internal.check_room(acting);
+    -- A call made again finds its request, however full the queue is.
+    if once_key is null or not exists (select from mrprompt.requests r where r.user_id = acting and r.idempotency_key = once_key) then
+        perform mrprompt_internal.check_room(acting);
+    end if;
 
     insert into mrprompt.requests
         (id, user_id, provider, model, key_id, agent_name, stream, payload, metadata, idempotency_key, expires_at, priority, options, batch_id)

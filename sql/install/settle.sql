@@ -86,7 +86,7 @@ begin
         -- A row that somebody else holds is not waited for: the fetcher sends it again.
         select o.*, r.user_id, r.provider, r.model, r.key_id, r.agent_name, r.stream,
             r.failures + coalesce(o.counts_as_failure and o.result = 'retry', false)::int as failures_now,
-            u.prompt_tokens, u.completion_tokens, u.cached_tokens, u.cache_write_tokens, u.reasoning_tokens,
+            u.prompt_tokens, u.completion_tokens, u.cached_tokens, u.cache_write_tokens, u.reasoning_tokens, coalesce(u.estimated, false) as estimated,
             a.content, a.tool_calls, a.refusal, a.reasoning, a.finish_reason, a.model as answered_by,
             a.provider_response_id, a.raw,
             o.error ->> 'type' as error_type, (o.error ->> 'status')::int as error_status, o.error ->> 'message' as error_message,
@@ -102,7 +102,7 @@ begin
         join mrprompt.requests r on r.id = o.request
         left join lateral json_to_record(o.usage) as u (
             prompt_tokens bigint, completion_tokens bigint, cached_tokens bigint, cache_write_tokens bigint,
-            reasoning_tokens bigint) on true
+            reasoning_tokens bigint, estimated boolean) on true
         left join lateral json_to_record(o.response) as a (
             content text, tool_calls json, refusal text, reasoning text, finish_reason text, model text,
             provider_response_id text, raw json) on true
@@ -127,7 +127,7 @@ begin
     ), ledger as (
         insert into mrprompt.usage (request_id, attempt, slot, user_id, provider, model, key_id, agent_name, outcome,
             prompt_tokens, completion_tokens, cached_tokens, cache_write_tokens, reasoning_tokens, cost, price_known,
-            first_token_ms, total_ms, http_status, error_type, provider_request_id)
+            first_token_ms, total_ms, http_status, error_type, provider_request_id, estimated)
         select e.request, e.attempt, mrprompt_internal.slot_of(e.request), e.user_id, e.provider, e.model, e.key_id, e.agent_name,
             case e.result when 'succeeded' then 'succeeded' when 'cancelled' then 'cancelled' else 'failed' end,
             e.prompt_tokens, e.completion_tokens, e.cached_tokens, e.cache_write_tokens, e.reasoning_tokens,
@@ -140,7 +140,7 @@ begin
                     + coalesce(e.cached_tokens, 0) * p.cached + coalesce(e.cache_write_tokens, 0) * p.cache_write
                     + coalesce(e.completion_tokens, 0) * p.output
             end,
-            p.input is not null, e.first_token_ms, e.total_ms, e.http_status, e.error_type, e.provider_request_id
+            p.input is not null, e.first_token_ms, e.total_ms, e.http_status, e.error_type, e.provider_request_id, e.estimated
         from ended e
         left join lateral mrprompt_internal.price_at(e.provider, e.model, e.answered_by, moment) p on true
         on conflict (request_id, attempt, slot) do nothing

@@ -23,6 +23,7 @@ create table mrprompt.usage (
     error_type text,
     provider_request_id text,
     finished_at timestamptz not null default now(),
+    estimated boolean not null default false,
     primary key (request_id, attempt, slot)
 ) partition by list (slot);
 create index usage_user on mrprompt.usage (user_id, finished_at);
@@ -38,6 +39,9 @@ comment on column mrprompt.usage.cost is 'USD; null where the price or the token
 comment on column mrprompt.usage.price_known is 'Whether mrprompt.prices had a price for the model at that time.';
 comment on column mrprompt.usage.first_token_ms is 'Milliseconds from the start of the attempt to the first piece of the answer.';
 comment on column mrprompt.usage.total_ms is 'Milliseconds from the start to the end of the attempt.';
+
+comment on column mrprompt.usage.estimated is
+    'The attempt broke off before the provider had said all its figures: a token is taken for four bytes of what was sent and seen.';
 
 alter table mrprompt.usage enable row level security;
 create policy own_rows on mrprompt.usage for select to mrprompt_user

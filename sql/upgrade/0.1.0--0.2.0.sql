@@ -39,6 +39,8 @@ alter table mrprompt.requests
     add column options json,
     add column batch_id uuid;
 
+alter table mrprompt.usage add column estimated boolean not null default false;
+
 -- The bounds of living fetchers begin anew: tags take the place of times.
 alter table mrprompt_internal.fetchers
     drop column claim_from,

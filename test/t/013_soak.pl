@@ -220,6 +220,7 @@ ok(wait_until(sub { !claims_of_the_dead() }, 30), 'nothing stays claimed by a fe
 ok(wait_until(sub { ask(q(select count(*) from mrprompt.requests where status in ('queued', 'running'))) == 0 }, 60 + $rounds), 'everything ends')
     or diag ask(q(select * from mrprompt.requests r left join mrprompt_internal.queue q on q.request_id = r.id where r.status in ('queued', 'running') limit 5)), ask('select * from mrprompt.status()');
 
+ok(eval { $provider->stats }, 'the provider was there all the time') or BAIL_OUT('without a provider nothing is proved');
 my %calls;
 for my $request ($provider->requests)
 {

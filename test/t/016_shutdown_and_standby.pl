@@ -64,6 +64,7 @@ for my $mode (qw(fast smart immediate))
 $node->backup('base');
 my $standby = PostgreSQL::Test::Cluster->new('standby');
 $standby->init_from_backup($node, 'base', has_streaming => 1);
+$standby->append_conf('postgresql.conf', "hot_standby_feedback = on\n");   # else replay and a reader that waits can block each other
 $standby->start;
 my $slow = $node->safe_psql('postgres', q(select mrprompt.chat_text('fake?words=40&pace=50', 'm', 'fake', stream => true)));
 $node->wait_for_catchup($standby);

@@ -117,8 +117,7 @@ bool Flights::settle_barely(const Item& item, std::string_view reason) {
 
 // A failure without an answer takes the place of the flight's outcome.
 void Flights::make_bare(Flight& flight, std::string type, std::string message) {
-    Ending ending;
-    ending.error = OutcomeError{0, std::move(type), std::move(message)};
+    Ending ending = failure(std::move(type), std::move(message));
     ending.total_ms = clock_.now_ms() - flight.started_ms;
     flight.outcome_bare = true;
     flight.again_ms.reset();

@@ -121,6 +121,12 @@ bool has_text(const Completion& done) {
 
 }  // namespace
 
+Ending failure(std::string type, std::string message) {
+    Ending ending;
+    ending.error = OutcomeError{0, std::move(type), std::move(message)};
+    return ending;
+}
+
 std::string delta_json(const Flight& flight, int seq, Delta&& delta) {
     return dump_json(delta_value(flight, seq, std::move(delta)));
 }

@@ -33,6 +33,9 @@ struct Ending {
     std::optional<Cooldown> cooldown;
 };
 
+// An end for good, for a reason of our own.
+Ending failure(std::string type, std::string message);
+
 // Deltas and outcomes go into frames of 256 MiB: one that would not fit is reported as a failure instead.
 constexpr std::size_t kMaxOutcomeBytes = 192u << 20;
 
