@@ -61,7 +61,7 @@ end $$;
 -- Waits until at most `rest` requests are not done.
 create procedure bench_await(rest integer) language plpgsql as $$
 begin
-    while (select count(*) from mrprompt_internal.queue) > rest loop
+    while (select count(*) from (select from mrprompt_internal.queue limit rest + 1) q) > rest loop
         commit;
         perform pg_sleep(0.02);
     end loop;

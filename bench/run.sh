@@ -84,7 +84,7 @@ section() { printf '\n%-64s %16s\n' "$1" "bench/run.sh $2"; }
 row() { printf '  %-66s %12s\n' "$1" "$2"; }
 # set_in_flight N: tells the fetchers, which hear of it at their next heartbeat.
 set_in_flight() { sql -c "alter system set mrprompt.max_in_flight = $1" -c 'select pg_reload_conf()' >/dev/null; sleep 3; }
-until_done() { sql -c 'call bench_await(0)'; }
+until_done() { sql -c "call bench_await(0)"; }
 # queue_paused N PROMPT [ARGUMENTS]: queues N requests that nobody takes yet.
 queue_paused() {
     sql -c 'select mrprompt.pause()' >/dev/null

@@ -7,7 +7,7 @@ create function mrprompt_internal.claim(
     set plan_cache_mode = force_generic_plan
 as $$
 declare
-    fetcher constant mrprompt_internal.fetchers := mrprompt_internal.enter(args);
+    fetcher constant mrprompt_internal.fetchers := mrprompt_internal.enter((args ->> 'fetcher')::uuid);
     room constant int := case when fetcher.alone then 1 else least((args ->> 'room')::int, 10000) end;
     max_bytes constant bigint := (args ->> 'bytes')::bigint;
     moment constant timestamptz := clock_timestamp();
@@ -30,6 +30,16 @@ begin
     end if;
     perform mrprompt_internal.apply_releases(1000);
     perform mrprompt_internal.make_due_ready(earliest, moment, 1000);
+
+    -- Somebody deleted the request: what is left of it would be looked at for ever.
+    if full_scan then
+        delete from mrprompt_internal.queue q
+        where q.request_id = any (array(
+            select o.request_id
+            from (select f.request_id from mrprompt_internal.queue f where f.fetcher_id is null and f.ready and not f.alone
+                  order by f.tag, f.request_id limit room) o
+            where not exists (select from mrprompt.requests r where r.id = o.request_id)));
+    end if;
 
     for round in 1..5 loop
         if fetcher.alone then
@@ -136,7 +146,7 @@ begin
                 'no_retry_on', p.no_retry_on, 'idempotency_header', p.idempotency_header,
                 'cooldown_percent', p.cooldown_percent, 'cooldown_attempts', p.cooldown_attempts) as shape
         from mrprompt.providers p
-        where p.name in (select r.provider from mrprompt.requests r where r.id = any (ids))
+        where p.name = any (array(select distinct r.provider from mrprompt.requests r where r.id = any (ids)))
     )
     select json_build_object(
         'providers', (select coalesce(json_agg(u.shape order by u.place), '[]') from used u),

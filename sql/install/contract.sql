@@ -18,22 +18,30 @@ create function mrprompt_internal.lease() returns interval
     return mrprompt_internal.setting('mrprompt.lease_timeout')::int * interval '1 millisecond';
 comment on function mrprompt_internal.lease() is 'How long a silent fetcher counts as alive.';
 
-create function mrprompt_internal.enter(args json) returns mrprompt_internal.fetchers
+create function mrprompt_internal.enter(id uuid) returns mrprompt_internal.fetchers
     language plpgsql set search_path = pg_catalog, pg_temp
 as $$
 declare
     fetcher mrprompt_internal.fetchers;
 begin
-    select * into fetcher from mrprompt_internal.fetchers f where f.id = (args ->> 'fetcher')::uuid for share;
+    select * into fetcher from mrprompt_internal.fetchers f where f.id = enter.id for share;
     if not found then
-        raise exception using errcode = 'PT410', message = format('fetcher %s is not known here', args ->> 'fetcher'),
+        raise exception using errcode = 'PT410', message = format('fetcher %s is not known here', id),
             detail = 'It was silent for longer than mrprompt.lease_timeout, or said goodbye.', hint = 'Say hello again.';
     end if;
     return fetcher;
 end
 $$;
-comment on function mrprompt_internal.enter(json) is
+comment on function mrprompt_internal.enter(uuid) is
     'The calling fetcher, whose row stays share-locked to the end of the call: while it is, nobody takes its requests away. PT410: unknown.';
+
+create function mrprompt_internal.json_half(list json, which integer) returns json
+    language sql stable set search_path = pg_catalog, pg_temp
+    return (select json_agg(l.item order by l.place)
+            from (select json_array_length(list) / 2 as size offset 0) half,
+                json_array_elements(list) with ordinality as l (item, place)
+            where (l.place <= half.size) = (which = 1));
+comment on function mrprompt_internal.json_half(json, integer) is 'The first or second half of a list.';
 
 create function mrprompt_internal.hello(args json) returns json
     language plpgsql security definer set search_path = pg_catalog, pg_temp set lock_timeout = '1s'
@@ -72,7 +80,7 @@ declare
 begin
     update mrprompt_internal.fetchers f set last_seen = clock_timestamp(), progress = args -> 'progress' where f.id = me;
     if not found then
-        perform mrprompt_internal.enter(args);
+        perform mrprompt_internal.enter(me);
     end if;
     if (args ->> 'leaving')::boolean then
         perform mrprompt_internal.fetcher_gone(me, false);
@@ -84,7 +92,7 @@ begin
     select array_agg(q.request_id) into unlisted
     from mrprompt_internal.queue q
     where q.fetcher_id = me
-      and not exists (select from unnest(in_flight, attempts) l (id, attempt) where l.id = q.request_id and l.attempt = q.attempt);
+      and (q.request_id, q.attempt) not in (select l.id, l.attempt from unnest(in_flight, attempts) l (id, attempt));
     if unlisted is not null then
         perform mrprompt_internal.requeue(unlisted, 'lost', false);
     end if;
@@ -106,9 +114,11 @@ create function mrprompt_internal.cancels_for(fetcher_id uuid) returns json
     language plpgsql stable set search_path = pg_catalog, pg_temp
 as $$
 begin
-    return (select coalesce(json_agg(c.request_id), '[]')
-            from mrprompt_internal.cancels c join mrprompt_internal.queue q on q.request_id = c.request_id
-            where q.fetcher_id = cancels_for.fetcher_id);
+    -- From the few wishes to the queue, not the other way round.
+    return (select coalesce(json_agg(w.request_id), '[]')
+            from (select c.request_id, (select q.fetcher_id from mrprompt_internal.queue q where q.request_id = c.request_id) as held_by
+                  from mrprompt_internal.cancels c) w
+            where w.held_by = cancels_for.fetcher_id);
 end
 $$;
 comment on function mrprompt_internal.cancels_for(uuid) is 'What this fetcher shall cancel; repeated until it has.';

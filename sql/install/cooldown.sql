@@ -22,7 +22,7 @@ begin
     set ready = true, waits_for = null, ready_at = clock_timestamp(), tag = now_ + n.place * mrprompt_internal.step(n.priority)
     from (select w.request_id, w.priority, row_number() over (partition by w.user_id, w.priority order by w.tag, w.request_id) as place
           from mrprompt_internal.queue w where w.request_id = any (ids)) n
-    where q.request_id = n.request_id;
+    where q.request_id = n.request_id and q.request_id = any (ids);
 end
 $$;
 comment on function mrprompt_internal.make_ready(uuid[]) is 'Puts rows that waited back into the claims'' way, each user''s a step apart; the caller has locked them.';

@@ -48,14 +48,16 @@ create function mrprompt_internal.step(priority integer) returns bigint
 comment on function mrprompt_internal.step(integer) is 'How far apart the tags of one user''s requests are: the priority as a share, four times as much for each step up.';
 
 create function mrprompt_internal.next_tag(user_id uuid, priority integer) returns bigint
-    language plpgsql volatile set search_path = pg_catalog, pg_temp set plan_cache_mode = force_generic_plan
+    language plpgsql volatile set search_path = pg_catalog, pg_temp set plan_cache_mode = force_generic_plan set enable_sort = off
 as $$
 declare
     now_ constant bigint := (select last_value from mrprompt_internal.virtual_time);
 begin
-    return greatest(now_, (select max(q.tag) from mrprompt_internal.queue q
+    -- The end of the index, not max(): that may read all of the user's.
+    return greatest(now_, (select q.tag from mrprompt_internal.queue q
                            where q.user_id = next_tag.user_id and q.priority = next_tag.priority
-                             and q.fetcher_id is null and q.tag > now_)) + mrprompt_internal.step(next_tag.priority);
+                             and q.fetcher_id is null and q.tag > now_
+                           order by q.tag desc limit 1)) + mrprompt_internal.step(next_tag.priority);
 end
 $$;
 comment on function mrprompt_internal.next_tag(uuid, integer) is

@@ -22,13 +22,14 @@ comment on function mrprompt_internal.price_at(text, text, text, timestamptz) is
 
 create function mrprompt_internal.settle(args json) returns json
     language plpgsql security definer set search_path = pg_catalog, pg_temp
-    set lock_timeout = '1s' set jit = off set enable_seqscan = off set enable_hashjoin = off set enable_mergejoin = off
+    set lock_timeout = '1s' set jit = off set enable_seqscan = off set enable_mergejoin = off
     set plan_cache_mode = force_generic_plan
 as $$
 declare
-    fetcher constant mrprompt_internal.fetchers := mrprompt_internal.enter(args);
+    call constant record := (select a from json_to_record(args) as a (fetcher uuid, outcomes json));
 begin
-    return mrprompt_internal.settle_slice(fetcher.id, args -> 'outcomes');
+    perform mrprompt_internal.enter(call.fetcher);
+    return mrprompt_internal.settle_slice(call.fetcher, call.outcomes);
 end
 $$;
 comment on function mrprompt_internal.settle(json) is
@@ -38,7 +39,6 @@ create function mrprompt_internal.settle_slice(fetcher_id uuid, outcomes json) r
     language plpgsql set search_path = pg_catalog, pg_temp
 as $$
 declare
-    half constant int := json_array_length(outcomes) / 2;
     first_half json;
     second_half json;
     bad_id uuid;
@@ -54,10 +54,8 @@ exception when data_exception or integrity_constraint_violation or program_limit
         return json_build_object('busy', '[]'::json, 'stale', '[]'::json, 'rejected', json_build_array(
             json_build_object('request', bad_id, 'sqlstate', sqlstate, 'message', sqlerrm)));
     end if;
-    first_half := mrprompt_internal.settle_slice(fetcher_id,
-        (select json_agg(o) from (select o from json_array_elements(outcomes) with ordinality e (o, n) where n <= half) s));
-    second_half := mrprompt_internal.settle_slice(fetcher_id,
-        (select json_agg(o) from (select o from json_array_elements(outcomes) with ordinality e (o, n) where n > half) s));
+    first_half := mrprompt_internal.settle_slice(fetcher_id, mrprompt_internal.json_half(outcomes, 1));
+    second_half := mrprompt_internal.settle_slice(fetcher_id, mrprompt_internal.json_half(outcomes, 2));
     return (select json_object_agg(word, (
                 select coalesce(json_agg(e), '[]') from (
                     select json_array_elements(first_half -> word) as e
@@ -73,7 +71,9 @@ create function mrprompt_internal.settle_items(fetcher_id uuid, outcomes json) r
 as $$
 declare
     moment constant timestamptz := clock_timestamp();
+    asked int;
     settled uuid[];
+    cools boolean;
     busy json;
     stale json;
 begin
@@ -81,7 +81,8 @@ begin
         select * from json_to_recordset(outcomes) as o (
             request uuid, attempt int, result text, deltas json, response json, usage json, raw_usage jsonb,
             provider_request_id text, http_status int, first_token_ms int, total_ms int, error json,
-            retry_after_ms bigint, counts_as_failure boolean)
+            retry_after_ms bigint, counts_as_failure boolean, cooldown json)
+        order by o.request
     ), ended as materialized (
         -- A row that somebody else holds is not waited for: the fetcher sends it again.
         select o.*, r.user_id, r.provider, r.model, r.key_id, r.agent_name, r.stream,
@@ -89,7 +90,7 @@ begin
             u.prompt_tokens, u.completion_tokens, u.cached_tokens, u.cache_write_tokens, u.reasoning_tokens, coalesce(u.estimated, false) as estimated,
             a.content, a.tool_calls, a.refusal, a.reasoning, a.finish_reason, a.model as answered_by,
             a.provider_response_id, a.raw,
-            o.error ->> 'type' as error_type, (o.error ->> 'status')::int as error_status, o.error ->> 'message' as error_message,
+            x.type as error_type, x.status as error_status, x.message as error_message,
             case when o.result <> 'retry' then o.result
                  when exists (select from mrprompt_internal.cancels c where c.request_id = o.request) then 'cancelled'
                  when r.failures + coalesce(o.counts_as_failure, false)::int >= coalesce((r.options ->> 'max_failures')::int,
@@ -98,17 +99,19 @@ begin
                  when q.expires_at <= moment + coalesce(o.retry_after_ms, 0) * interval '1 ms' then 'expired'
                  else 'queued' end as status_now
         from o
-        join mrprompt_internal.queue q on q.request_id = o.request
-        join mrprompt.requests r on r.id = o.request
+        cross join lateral (
+            select q.attempt, q.expires_at from mrprompt_internal.queue q
+            where q.request_id = o.request and q.attempt = o.attempt
+              and q.fetcher_id is not distinct from settle_items.fetcher_id  -- by its key, not by the claims' index
+            for update skip locked) q
+        cross join lateral (select r.* from mrprompt.requests r where r.id = o.request for no key update skip locked) r
         left join lateral json_to_record(o.usage) as u (
             prompt_tokens bigint, completion_tokens bigint, cached_tokens bigint, cache_write_tokens bigint,
             reasoning_tokens bigint, estimated boolean) on true
         left join lateral json_to_record(o.response) as a (
             content text, tool_calls json, refusal text, reasoning text, finish_reason text, model text,
             provider_response_id text, raw json) on true
-        where q.attempt = o.attempt and q.fetcher_id is not distinct from settle_items.fetcher_id  -- by its key, not by the claims' index
-        order by o.request
-        for update of q skip locked for no key update of r skip locked
+        left join lateral json_to_record(o.error) as x (type text, status int, message text) on true
     ), tail as (
         insert into mrprompt.deltas (request_id, seq, attempt, content, reasoning, refusal, tool_calls)
         select e.request, (e.attempt - 1) * 1000000::bigint + d.seq, e.attempt, d.content, d.reasoning, d.refusal, d.tool_calls
@@ -124,6 +127,10 @@ begin
         from ended e
         where e.status_now <> 'queued' and json_typeof(e.response) = 'object'
         on conflict (request_id) do nothing
+    ), prices as materialized (
+        select d.provider, d.model, d.answered_by, p.*
+        from (select distinct e.provider, e.model, coalesce(e.answered_by, '') as answered_by from ended e) d
+        left join lateral mrprompt_internal.price_at(d.provider, d.model, d.answered_by, moment) p on true
     ), ledger as (
         insert into mrprompt.usage (request_id, attempt, slot, user_id, provider, model, key_id, agent_name, outcome,
             prompt_tokens, completion_tokens, cached_tokens, cache_write_tokens, reasoning_tokens, cost, price_known,
@@ -142,7 +149,7 @@ begin
             end,
             p.input is not null, e.first_token_ms, e.total_ms, e.http_status, e.error_type, e.provider_request_id, e.estimated
         from ended e
-        left join lateral mrprompt_internal.price_at(e.provider, e.model, e.answered_by, moment) p on true
+        join prices p on p.provider = e.provider and p.model = e.model and p.answered_by = coalesce(e.answered_by, '')
         on conflict (request_id, attempt, slot) do nothing
     ), reasons as (
         insert into mrprompt_internal.attempt_errors (request_id, attempt, error_message, retry_at, counted, fetcher_id)
@@ -166,10 +173,17 @@ begin
             ready_at = moment + coalesce(e.retry_after_ms, 0) * interval '1 ms'
         from ended e where q.request_id = e.request and e.status_now = 'queued'
     ), leaves as (
-        delete from mrprompt_internal.queue q using ended e where q.request_id = e.request and e.status_now <> 'queued'
+        delete from mrprompt_internal.queue q
+        where q.request_id = any (array(select e.request from ended e where e.status_now <> 'queued'))
     )
-    select array_agg(request) into settled from ended;
-    if coalesce(cardinality(settled), 0) < json_array_length(outcomes) then
+    select array_agg(e.request), coalesce(bool_or(json_typeof(e.cooldown) = 'object'), false), (select count(*) from o)
+    into settled, cools, asked from ended e;
+    if coalesce(cardinality(settled), 0) < asked then
+        -- Somebody deleted the request while it ran: nothing is left to settle.
+        delete from mrprompt_internal.queue q
+        where q.request_id = any (array(select o.request from json_to_recordset(outcomes) as o (request uuid)))
+          and q.fetcher_id = settle_items.fetcher_id
+          and not exists (select from mrprompt.requests r where r.id = q.request_id);
         select json_agg(o.request) filter (where q.request_id is not null), json_agg(o.request) filter (where q.request_id is null)
         into busy, stale
         from json_to_recordset(outcomes) as o (request uuid, attempt int)
@@ -177,7 +191,7 @@ begin
             on q.request_id = o.request and q.attempt = o.attempt and q.fetcher_id = settle_items.fetcher_id
         where settled is null or o.request <> all (settled);
     end if;
-    if settled is not null and outcomes::text like '%"cooldown":%' then
+    if cools then
         perform mrprompt_internal.open_cooldowns(outcomes, settled);
     end if;
     if exists (select from mrprompt_internal.cooldowns c where c.probe is not null) then

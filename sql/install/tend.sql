@@ -100,10 +100,10 @@ begin
         perform mrprompt_internal.finish(ids, 'cancelled', null, null);
     end if;
     delete from mrprompt_internal.cancels c
-    where c.request_id in (
+    where c.request_id = any (array(
         select d.request_id from mrprompt_internal.cancels d
         where not exists (select from mrprompt_internal.queue q where q.request_id = d.request_id)
-        limit max_rows for update skip locked);
+        limit max_rows for update skip locked));
     return coalesce(cardinality(ids), 0);
 end
 $$;
@@ -186,13 +186,9 @@ begin
         did := did + cardinality(ids);
     end if;
 
-    -- Somebody deleted the request: what is left of it would be looked at for ever.
+    -- Somebody deleted the request, which no claim finds any more (the others' are removed by claim itself).
     delete from mrprompt_internal.queue q
-    where q.request_id in (
-        select o.request_id
-        from (select f.request_id from mrprompt_internal.queue f where f.fetcher_id is null
-              order by f.ready_at, f.request_id limit max_rows) o
-        where not exists (select from mrprompt.requests r where r.id = o.request_id));
+    where q.alone and not exists (select from mrprompt.requests r where r.id = q.request_id);
     get diagnostics part = row_count;
     did := did + part + mrprompt_internal.apply_releases(max_rows);
 

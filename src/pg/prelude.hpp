@@ -36,6 +36,8 @@ extern "C" {
 #include <mb/pg_wchar.h>
 #include <miscadmin.h>
 #include <nodes/parsenodes.h>
+#include <nodes/pathnodes.h>
+#include <optimizer/plancat.h>
 #include <pgstat.h>
 #include <port/atomics.h>
 #include <postmaster/bgworker.h>
@@ -65,6 +67,7 @@ extern "C" {
 #include <utils/memutils.h>
 #include <utils/pg_lsn.h>
 #include <utils/ps_status.h>
+#include <utils/selfuncs.h>
 #include <utils/snapmgr.h>
 #include <utils/syscache.h>
 #include <utils/timeout.h>

@@ -117,8 +117,15 @@ select mrprompt_internal.alone_waiting();
 select mrprompt.pause('fake');
 select mrprompt_internal.alone_waiting();
 select mrprompt.resume();
--- a deleted request leaves nothing in the queue
+-- a deleted request leaves nothing in the queue: not while it waits, alone or not, nor when it ran
 insert into mrprompt_internal.queue (request_id, provider, bytes, user_id, model, tag) values (gen_random_uuid(), 'fake', 1, gen_random_uuid(), 'm', 1);
+insert into mrprompt_internal.queue (request_id, alone, provider, bytes, user_id, model, tag) values (gen_random_uuid(), true, 'fake', 1, gen_random_uuid(), 'm', 1);
+select t.hello('f5');
+select t.ask('deleted');
+select label from t.claim('f5');
+select t.outcome('deleted', 1, 'succeeded') as late \gset
+delete from mrprompt.requests where id = t.id('deleted');
+select t.settle('f5', :'late');
 select mrprompt_internal.tend('{"limit": 100}') ->> 'did' as did;
 select count(*) from mrprompt_internal.queue q where not exists (select from mrprompt.requests r where r.id = q.request_id);
 -- every attempt has one row in the ledger
