@@ -53,7 +53,7 @@ $(UPGRADE_SQL): sql/$(EXTENSION)--%--$(EXTVERSION).sql: \
 
 # --- the fetcher -------------------------------------------------------------------------------------
 PQ_CFLAGS     = $(shell pkg-config --cflags libpq 2>/dev/null)
-WORKER_FLAGS  = -std=c++20 -O2 -g -DNDEBUG $(WARNINGS) -Iworker -Isrc $(PQ_CFLAGS) -DMRPROMPT_VERSION='"$(EXTVERSION)"' -MMD -MP
+WORKER_FLAGS  = -std=c++20 -O2 -g $(WARNINGS) -Iworker -Isrc $(PQ_CFLAGS) -DMRPROMPT_VERSION='"$(EXTVERSION)"' -MMD -MP
 CRYPTO_SRC    = $(wildcard src/crypto/*.cpp)
 PURE_SRC      = $(wildcard worker/core/*.cpp worker/provider/*.cpp worker/engine/*.cpp)
 NET_SRC       = $(wildcard worker/net/*.cpp worker/store/*.cpp)
@@ -68,7 +68,7 @@ $(FETCHER): $(FETCHER_OBJS)
 
 build/release/%.o: %.cpp
 	@mkdir -p $(@D)
-	$(CXX) $(WORKER_FLAGS) -c -o $@ $<
+	$(CXX) $(WORKER_FLAGS) -DNDEBUG -c -o $@ $<
 
 install: install-fetcher
 install-fetcher: $(FETCHER)

@@ -38,12 +38,13 @@ begin
     end loop;
 end $$;
 
-create procedure bench_commit(n integer, inout p50_p99 text default null) language plpgsql as $$
+create procedure bench_commit(n integer, pause double precision, inout p50_p99 text default null) language plpgsql as $$
 declare
     started timestamptz;
     times double precision[] := '{}';
 begin
     for i in 1..n loop
+        perform pg_sleep(pause);
         started := clock_timestamp();
         insert into bench_commits values (i);
         commit;

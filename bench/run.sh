@@ -204,13 +204,12 @@ bench_streams() {
     restart_fetcher
     streams tls TLS
 }
-# A new process, whose idle memory is its own.
+# A new process, whose idle memory is its own; one comes only for work.
 restart_fetcher() {
-    local old
-    old=$(sql -c 'select fetcher_pids[1] from mrprompt_internal.server_state()')
-    as_root kill "$old"
-    until [ "$(sql -c "select coalesce(fetcher_pids[1], $old) from mrprompt_internal.server_state()")" != "$old" ]; do sleep 0.1; done
+    as_root kill "$(sql -c 'select fetcher_pids[1] from mrprompt_internal.server_state()')"
     sleep 1
+    sql -c "select mrprompt.chat_text('warm up', 'm', 'fake')" >/dev/null
+    until_done
 }
 
 bench_latency() {
@@ -224,7 +223,8 @@ bench_latency() {
     row 'first piece of a stream to a reader who waits, beside them' "$(sql -c 'call bench_first_delta(200)')"
     cancel_round beside
     row 'first piece of a stream to a reader who waits' "$(sql -c 'call bench_first_delta(200)')"
-    row 'ceiling: one commit of one row' "$(sql -c 'call bench_commit(300)')"
+    row 'ceiling: one commit of one row, every 50 ms' "$(sql -c 'call bench_commit(100, 0.05)')"
+    row 'ceiling: one commit of one row, back to back' "$(sql -c 'call bench_commit(300, 0)')"
 }
 
 # ms_per_request: to queue and to serve it, best of three.

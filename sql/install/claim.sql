@@ -1,5 +1,27 @@
 -- The contract's claim: takes ready requests for a fetcher, as much as it has room for.
 
+create function mrprompt_internal.end_unusable(ids uuid[]) returns void
+    language plpgsql set search_path = pg_catalog, pg_temp
+as $$
+declare
+    unusable record;
+begin
+    for unusable in
+        select r.id, r.provider, r.key_id, p.name is null as no_provider
+        from mrprompt.requests r
+        left join mrprompt.providers p on p.name = r.provider and p.enabled
+        where r.id = any (ids)
+    loop
+        perform mrprompt_internal.finish(array[unusable.id], 'failed',
+            case when unusable.no_provider then 'provider_gone' else 'key_revoked' end,
+            case when unusable.no_provider then format('provider %s was removed or disabled after the request was made', unusable.provider)
+                 else format('key %s was revoked after the request was made', unusable.key_id) end);
+    end loop;
+end
+$$;
+comment on function mrprompt_internal.end_unusable(uuid[]) is
+    'Ends claimed requests that have lost their provider or their key since they were made.';
+
 create function mrprompt_internal.claim(
     args json, out body json, out key_ids uuid[], out owners uuid[], out providers text[], out sealed text[])
     language plpgsql security definer set search_path = pg_catalog, pg_temp
@@ -19,16 +41,28 @@ declare
     aside uuid[];
     ids uuid[];
     last_tag bigint;
-    unusable record;
+    come_to bigint;
+    again boolean;
+    jobs json;
+    shapes json;
+    usable uuid[];
+    wished record;
 begin
+    select exists (select from mrprompt_internal.cancels) as cancels, exists (select from mrprompt_internal.releases) as releases,
+        exists (select from mrprompt_internal.pauses p where p.provider = '*') as all_paused,
+        exists (select from mrprompt_internal.pauses) or exists (select from mrprompt_internal.cooldowns) as holds
+    into wished;
     body := json_build_object('providers', '[]'::json, 'jobs', '[]'::json, 'next_ms', null,
-        'cancel', mrprompt_internal.cancels_for(fetcher.id));
-    perform mrprompt_internal.apply_cancels(1000);
-    if room < 1 or not mrprompt_internal.is_home()
-        or exists (select from mrprompt_internal.pauses p where p.provider = '*') then
+        'cancel', case when wished.cancels then mrprompt_internal.cancels_for(fetcher.id) else '[]' end);
+    if wished.cancels then
+        perform mrprompt_internal.apply_cancels(1000);
+    end if;
+    if room < 1 or wished.all_paused or not mrprompt_internal.is_home() then
         return;
     end if;
-    perform mrprompt_internal.apply_releases(1000);
+    if wished.releases then
+        perform mrprompt_internal.apply_releases(1000);
+    end if;
     perform mrprompt_internal.make_due_ready(earliest, moment, 1000);
 
     -- Somebody deleted the request: what is left of it would be looked at for ever.
@@ -60,11 +94,11 @@ begin
             ), fitting as (
                 select request_id, tag, sum(l.bytes) over (order by tag, request_id) - l.bytes < max_bytes as fits from lowest l
             )
-            select array_agg(request_id), array_agg(request_id) filter (where fits), max(tag) filter (where fits)
-            into seen, ids, last_tag from fitting;
+            select array_agg(request_id), array_agg(request_id) filter (where fits), max(tag) filter (where fits),
+                (select last_value from mrprompt_internal.virtual_time)
+            into seen, ids, last_tag, come_to from fitting;
         end if;
-        exit when ids is null or not (
-            exists (select from mrprompt_internal.pauses) or exists (select from mrprompt_internal.cooldowns));
+        exit when ids is null or not wished.holds;
         aside := mrprompt_internal.hold_back(ids, moment);
         exit when aside = '{}';
         select array_agg(i.id) into ids from unnest(ids) i (id) where i.id <> all (aside);
@@ -72,7 +106,7 @@ begin
         exit when ids is not null;
     end loop;
 
-    if last_tag > (select last_value from mrprompt_internal.virtual_time) then
+    if last_tag > come_to then
         perform setval('mrprompt_internal.virtual_time', last_tag);
     end if;
     if full_scan or moment >= fetcher.marked_at + interval '2 seconds' then
@@ -95,46 +129,39 @@ begin
         return;
     end if;
 
-    update mrprompt_internal.queue q
-    set fetcher_id = fetcher.id, attempt = q.attempt + 1, claimed_at = moment
-    where q.request_id = any (ids);
-    update mrprompt.requests r
-    set status = 'running', attempts = q.attempt, wait_reason = null, not_before = null,
-        started_at = coalesce(r.started_at, moment)
-    from mrprompt_internal.queue q
-    where q.request_id = any (ids) and r.id = q.request_id;
-    insert into mrprompt.deltas (request_id, seq, attempt, event)
-    select q.request_id, (q.attempt - 1) * 1000000::bigint, q.attempt, 'restart'
-    from mrprompt_internal.queue q join mrprompt.requests r on r.id = q.request_id
-    where q.request_id = any (ids) and q.attempt > 1 and r.stream
-    on conflict (request_id, seq) do nothing;
-
-    -- What an admin or the owner took away since the call was made ends the request here.
-    for unusable in
-        select r.id,
-            case when p.name is null then 'provider_gone' else 'key_revoked' end as type,
-            case when p.name is null then format('provider %s was removed or disabled after the request was made', r.provider)
-                 else format('key %s was revoked after the request was made', r.key_id) end as message
-        from mrprompt.requests r
-        left join mrprompt.providers p on p.name = r.provider and p.enabled
-        left join mrprompt.api_keys k on k.id = r.key_id and k.revoked_at is null and k.provider = r.provider
-        where r.id = any (ids) and (p.name is null or (r.key_id is not null and k.id is null))
-    loop
-        perform mrprompt_internal.finish(array[unusable.id], 'failed', unusable.type, unusable.message);
-        ids := array_remove(ids, unusable.id);
-    end loop;
+    with taken as (
+        update mrprompt_internal.queue q
+        set fetcher_id = fetcher.id, attempt = q.attempt + 1, claimed_at = moment
+        where q.request_id = any (ids)
+        returning q.request_id, q.attempt
+    ), running as (
+        update mrprompt.requests r
+        set status = 'running', attempts = t.attempt, wait_reason = null, not_before = null,
+            started_at = coalesce(r.started_at, moment)
+        from taken t where r.id = t.request_id
+    )
+    select bool_or(t.attempt > 1) into again from taken t;
+    if again then
+        insert into mrprompt.deltas (request_id, seq, attempt, event)
+        select q.request_id, (q.attempt - 1) * 1000000::bigint, q.attempt, 'restart'
+        from mrprompt_internal.queue q join mrprompt.requests r on r.id = q.request_id
+        where q.request_id = any (ids) and q.attempt > 1 and r.stream
+        on conflict (request_id, seq) do nothing;
+    end if;
 
     select array_agg(k.id order by k.id), array_agg(k.user_id order by k.id),
         array_agg(k.provider::text order by k.id), array_agg(k.encrypted_key order by k.id)
     into key_ids, owners, providers, sealed
     from mrprompt.api_keys k
-    where k.id in (select r.key_id from mrprompt.requests r where r.id = any (ids));
-
-    -- Best effort: a row that somebody holds is left as it is.
-    update mrprompt.api_keys k set last_used = moment
-    where k.id in (select l.id from mrprompt.api_keys l
-                   where l.id = any (key_ids) and (l.last_used is null or l.last_used < moment - interval '1 minute')
-                   for no key update skip locked);
+    where k.id = any (array(select distinct r.key_id from mrprompt.requests r where r.id = any (ids))) and k.revoked_at is null;
+    if key_ids is not null then
+        -- Best effort: a row that somebody holds is left as it is.
+        update mrprompt.api_keys k set last_used = moment
+        where k.id = any (array(
+            select l.id from mrprompt.api_keys l
+            where l.id = any (key_ids) and (l.last_used is null or l.last_used < moment - interval '1 minute')
+            for no key update skip locked));
+    end if;
 
     with used as materialized (
         select p.name, row_number() over (order by p.name) - 1 as place, json_build_object(
@@ -146,22 +173,24 @@ begin
                 'no_retry_on', p.no_retry_on, 'idempotency_header', p.idempotency_header,
                 'cooldown_percent', p.cooldown_percent, 'cooldown_attempts', p.cooldown_attempts) as shape
         from mrprompt.providers p
-        where p.name = any (array(select distinct r.provider from mrprompt.requests r where r.id = any (ids)))
+        where p.enabled and p.name = any (array(select distinct r.provider from mrprompt.requests r where r.id = any (ids)))
     )
-    select json_build_object(
-        'providers', (select coalesce(json_agg(u.shape order by u.place), '[]') from used u),
-        'jobs', coalesce(json_agg(json_build_object(
+    select (select json_agg(u.shape order by u.place) from used u), array_agg(r.id),
+        json_agg(json_build_object(
             'request', r.id, 'attempt', q.attempt, 'failures', r.failures, 'provider', u.place,
             'key', array_position(key_ids, r.key_id) - 1, 'key_id', r.key_id, 'model', r.model, 'stream', r.stream,
             'options', r.options, 'payload', r.payload)
-            order by q.tag, r.id), '[]'),
-        'cancel', body -> 'cancel',
-        'next_ms', null)
-    into body
+            order by q.tag, r.id)
+    into shapes, usable, jobs
     from mrprompt.requests r
     join mrprompt_internal.queue q on q.request_id = r.id
     join used u on u.name = r.provider
-    where r.id = any (ids);
+    where r.id = any (ids)
+      and (r.key_id is null or providers[array_position(key_ids, r.key_id)] = r.provider);
+    if cardinality(usable) is distinct from cardinality(ids) then
+        perform mrprompt_internal.end_unusable(array(select i.id from unnest(ids) i (id) where i.id <> all (coalesce(usable, '{}'))));
+    end if;
+    body := json_build_object('providers', coalesce(shapes, '[]'), 'jobs', coalesce(jobs, '[]'), 'cancel', body -> 'cancel', 'next_ms', null);
 end
 $$;
 comment on function mrprompt_internal.claim(json) is

@@ -66,45 +66,57 @@ $$;
 comment on function mrprompt_internal.settle_slice(uuid, json) is
     'Settles some outcomes; where the whole does not go in, its halves are tried, so that a bad one fails alone.';
 
+create function mrprompt_internal.status_after_retry(request_id uuid, provider text, options json, failures integer, expires_at timestamptz, retry_at timestamptz)
+    returns text
+    language plpgsql stable set search_path = pg_catalog, pg_temp
+as $$
+begin
+    return case
+        when exists (select from mrprompt_internal.cancels c where c.request_id = status_after_retry.request_id) then 'cancelled'
+        when failures >= coalesce((options ->> 'max_failures')::int,
+            (select p.max_failures from mrprompt.providers p where p.name = status_after_retry.provider),
+            mrprompt_internal.setting('mrprompt.max_failures')::int) then 'failed'
+        when expires_at <= retry_at then 'expired'
+        else 'queued' end;
+end
+$$;
+comment on function mrprompt_internal.status_after_retry(uuid, text, json, integer, timestamptz, timestamptz) is
+    'What becomes of a request that its fetcher wants tried again at retry_at.';
+
 create function mrprompt_internal.settle_items(fetcher_id uuid, outcomes json) returns json
     language plpgsql set search_path = pg_catalog, pg_temp
 as $$
 declare
     moment constant timestamptz := clock_timestamp();
-    asked int;
     settled uuid[];
-    cools boolean;
+    found_ record;
     busy json;
     stale json;
 begin
     with o as materialized (
-        select * from json_to_recordset(outcomes) as o (
+        select *, moment + coalesce(retry_after_ms, 0) * interval '1 ms' as retry_at
+        from json_to_recordset(outcomes) as o (
             request uuid, attempt int, result text, deltas json, response json, usage json, raw_usage jsonb,
             provider_request_id text, http_status int, first_token_ms int, total_ms int, error json,
             retry_after_ms bigint, counts_as_failure boolean, cooldown json)
-        order by o.request
+        order by request
     ), ended as materialized (
-        -- A row that somebody else holds is not waited for: the fetcher sends it again.
-        select o.*, r.user_id, r.provider, r.model, r.key_id, r.agent_name, r.stream,
-            r.failures + coalesce(o.counts_as_failure and o.result = 'retry', false)::int as failures_now,
+        select o.*, r.user_id, r.provider, r.model, r.key_id, r.agent_name, f.failures as failures_now,
             u.prompt_tokens, u.completion_tokens, u.cached_tokens, u.cache_write_tokens, u.reasoning_tokens, coalesce(u.estimated, false) as estimated,
             a.content, a.tool_calls, a.refusal, a.reasoning, a.finish_reason, a.model as answered_by,
             a.provider_response_id, a.raw,
             x.type as error_type, x.status as error_status, x.message as error_message,
             case when o.result <> 'retry' then o.result
-                 when exists (select from mrprompt_internal.cancels c where c.request_id = o.request) then 'cancelled'
-                 when r.failures + coalesce(o.counts_as_failure, false)::int >= coalesce((r.options ->> 'max_failures')::int,
-                     (select p.max_failures from mrprompt.providers p where p.name = r.provider),
-                     mrprompt_internal.setting('mrprompt.max_failures')::int) then 'failed'
-                 when q.expires_at <= moment + coalesce(o.retry_after_ms, 0) * interval '1 ms' then 'expired'
-                 else 'queued' end as status_now
+                 else mrprompt_internal.status_after_retry(o.request, r.provider, r.options, f.failures, q.expires_at, o.retry_at) end as status_now
         from o
+        -- A row that somebody else holds is not waited for: the fetcher sends it again.
         cross join lateral (
             select q.attempt, q.expires_at from mrprompt_internal.queue q
             where q.request_id = o.request and q.attempt = o.attempt
               and q.fetcher_id is not distinct from settle_items.fetcher_id  -- by its key, not by the claims' index
             for update skip locked) q
         cross join lateral (select r.* from mrprompt.requests r where r.id = o.request for no key update skip locked) r
+        cross join lateral (select r.failures + coalesce(o.counts_as_failure and o.result = 'retry', false)::int as failures) f
         left join lateral json_to_record(o.usage) as u (
             prompt_tokens bigint, completion_tokens bigint, cached_tokens bigint, cache_write_tokens bigint,
             reasoning_tokens bigint, estimated boolean) on true
@@ -112,13 +124,6 @@ begin
             content text, tool_calls json, refusal text, reasoning text, finish_reason text, model text,
             provider_response_id text, raw json) on true
         left join lateral json_to_record(o.error) as x (type text, status int, message text) on true
-    ), tail as (
-        insert into mrprompt.deltas (request_id, seq, attempt, content, reasoning, refusal, tool_calls)
-        select e.request, (e.attempt - 1) * 1000000::bigint + d.seq, e.attempt, d.content, d.reasoning, d.refusal, d.tool_calls
-        from ended e, json_to_recordset(e.deltas) as d (
-            seq bigint, content text, reasoning text, refusal text, tool_calls json)
-        where e.stream and d.seq between 1 and 999999
-        on conflict (request_id, seq) do nothing
     ), answer as (
         insert into mrprompt.responses (request_id, attempt, content, tool_calls, refusal, reasoning, finish_reason, model,
             provider_response_id, raw_usage, raw)
@@ -151,34 +156,48 @@ begin
         from ended e
         join prices p on p.provider = e.provider and p.model = e.model and p.answered_by = coalesce(e.answered_by, '')
         on conflict (request_id, attempt, slot) do nothing
-    ), reasons as (
-        insert into mrprompt_internal.attempt_errors (request_id, attempt, error_message, retry_at, counted, fetcher_id)
-        select e.request, e.attempt, e.error_message,
-            case when e.status_now = 'queued' then moment + coalesce(e.retry_after_ms, 0) * interval '1 ms' end,
-            coalesce(e.counts_as_failure and e.result = 'retry', false), settle_items.fetcher_id
-        from ended e where e.result <> 'succeeded'
-        on conflict (request_id, attempt) do nothing
     ), state as (
         update mrprompt.requests r
         set status = e.status_now,
             failures = e.failures_now,
             wait_reason = case when e.status_now = 'queued' then concat_ws(': ', 'retry after ' || e.error_type, e.error_message) end,
-            not_before = case when e.status_now = 'queued' then moment + coalesce(e.retry_after_ms, 0) * interval '1 ms' end,
+            not_before = case when e.status_now = 'queued' then e.retry_at end,
             finished_at = case when e.status_now <> 'queued' then moment end,
             error_status = e.error_status, error_type = e.error_type, error_message = e.error_message
         from ended e where r.id = e.request
-    ), waits as (
-        update mrprompt_internal.queue q
-        set fetcher_id = null, claimed_at = null, ready = false, waits_for = 'retry',
-            ready_at = moment + coalesce(e.retry_after_ms, 0) * interval '1 ms'
-        from ended e where q.request_id = e.request and e.status_now = 'queued'
     ), leaves as (
         delete from mrprompt_internal.queue q
         where q.request_id = any (array(select e.request from ended e where e.status_now <> 'queued'))
     )
-    select array_agg(e.request), coalesce(bool_or(json_typeof(e.cooldown) = 'object'), false), (select count(*) from o)
-    into settled, cools, asked from ended e;
-    if coalesce(cardinality(settled), 0) < asked then
+    select array_agg(e.request) as requests, (select count(*) from o) as asked,
+        bool_or(json_array_length(e.deltas) > 0) as tails, bool_or(e.result <> 'succeeded') as troubles,
+        bool_or(json_typeof(e.cooldown) = 'object') as cooldowns
+    into found_ from ended e;
+    settled := found_.requests;
+
+    -- What only some outcomes need stands by itself: the statement above is every answer's way, and quick to start.
+    if found_.tails then
+        insert into mrprompt.deltas (request_id, seq, attempt, content, reasoning, refusal, tool_calls)
+        select o.request, (o.attempt - 1) * 1000000::bigint + d.seq, o.attempt, d.content, d.reasoning, d.refusal, d.tool_calls
+        from json_to_recordset(outcomes) as o (request uuid, attempt int, deltas json),
+            json_to_recordset(o.deltas) as d (seq bigint, content text, reasoning text, refusal text, tool_calls json)
+        where o.request = any (settled) and d.seq between 1 and 999999
+          and (select r.stream from mrprompt.requests r where r.id = o.request)
+        on conflict (request_id, seq) do nothing;
+    end if;
+    if found_.troubles then
+        insert into mrprompt_internal.attempt_errors (request_id, attempt, error_message, retry_at, counted, fetcher_id)
+        select o.request, o.attempt, o.error ->> 'message', (select r.not_before from mrprompt.requests r where r.id = o.request),
+            coalesce(o.counts_as_failure and o.result = 'retry', false), settle_items.fetcher_id
+        from json_to_recordset(outcomes) as o (request uuid, attempt int, result text, error json, counts_as_failure boolean)
+        where o.request = any (settled) and o.result <> 'succeeded'
+        on conflict (request_id, attempt) do nothing;
+        update mrprompt_internal.queue q
+        set fetcher_id = null, claimed_at = null, ready = false, waits_for = 'retry', ready_at = r.not_before
+        from mrprompt.requests r
+        where q.request_id = any (settled) and r.id = q.request_id and r.status = 'queued';
+    end if;
+    if coalesce(cardinality(settled), 0) < found_.asked then
         -- Somebody deleted the request while it ran: nothing is left to settle.
         delete from mrprompt_internal.queue q
         where q.request_id = any (array(select o.request from json_to_recordset(outcomes) as o (request uuid)))
@@ -191,7 +210,7 @@ begin
             on q.request_id = o.request and q.attempt = o.attempt and q.fetcher_id = settle_items.fetcher_id
         where settled is null or o.request <> all (settled);
     end if;
-    if cools then
+    if found_.cooldowns then
         perform mrprompt_internal.open_cooldowns(outcomes, settled);
     end if;
     if exists (select from mrprompt_internal.cooldowns c where c.probe is not null) then

@@ -103,6 +103,7 @@ private:
     std::vector<std::uint64_t> with_deltas_;  // in the order of their first unsent delta; may name the dead
     std::int64_t deltas_since_ = kNever;
     std::size_t delta_bytes_ = 0;
+    bool first_piece_ = false;  // some of them are the first of their stream
 
     std::vector<std::uint64_t> overruns_;     // may name the dead
     std::deque<std::uint64_t> with_outcome_;  // may name the dead

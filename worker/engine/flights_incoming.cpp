@@ -80,7 +80,10 @@ void Flights::take_piece(std::uint64_t id, Flight& flight, Delta&& piece) {
     }
     flight.unsent.append(std::move(piece));
     flight.gathered += bytes;
-    if (!flight.first_token_ms) flight.first_token_ms = clock_.now_ms() - flight.started_ms;
+    if (!flight.first_token_ms) {
+        flight.first_token_ms = clock_.now_ms() - flight.started_ms;
+        first_piece_ = true;
+    }
     if (!flight.listed) {
         flight.listed = true;
         with_deltas_.push_back(id);

@@ -30,7 +30,8 @@ const char* name_of(Phase phase) {
 
 std::int64_t Flights::deltas_due(int delta_ms) const {
     if (deltas_since_ == kNever) return kNever;
-    return delta_bytes_ >= kDeltaFlushBytes ? deltas_since_ : deltas_since_ + delta_ms;
+    // The reader of a stream that has just begun waits for its first sign.
+    return first_piece_ || delta_bytes_ >= kDeltaFlushBytes ? deltas_since_ : deltas_since_ + delta_ms;
 }
 
 std::vector<Item> Flights::take_deltas() {
@@ -62,6 +63,7 @@ std::vector<Item> Flights::take_deltas() {
     if (with_deltas_.empty()) {
         deltas_since_ = kNever;
         delta_bytes_ = 0;
+        first_piece_ = false;
     }
     return items;
 }
