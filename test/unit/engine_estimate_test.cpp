@@ -57,6 +57,7 @@ TEST_F(EngineEstimate, so_does_a_cancelled_one_with_its_reasoning_and_its_tool_c
         "data: {\"choices\":[{\"index\":0,\"delta\":{\"reasoning_content\":\"1234\",\"tool_calls\":[{"
         "\"index\":0,\"id\":\"c\",\"function\":{\"name\":\"five5\",\"arguments\":\"{}\"}}]}}]}\n\n");
     step();
+    store_pieces();
     store.wake = true;
     step();
     expect(CallKind::claim);
@@ -126,6 +127,7 @@ TEST_F(EngineEstimate, figures_that_came_before_the_end_are_kept_and_the_answer_
     EXPECT_EQ(outcomes[1]["usage"]["completion_tokens"], 4) << "the provider's own was larger";
     EXPECT_EQ(outcomes[1]["usage"]["estimated"], true);
     answer({{"busy", Json::array()}});
+    store_pieces();
     store.wake = true;
     step();
     expect(CallKind::claim);

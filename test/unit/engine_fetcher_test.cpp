@@ -55,17 +55,19 @@ TEST_F(EngineFetcher, a_job_becomes_a_request_with_its_key_and_a_settled_outcome
     stream_head(id);
     say(id, "hello");
     step();
+    store_pieces();
+    say(id, " again");
     clock.now += 8;
     finish_stream(id);
     step();
-    const Json& outcome = expect(CallKind::settle)["outcomes"][0];
+    const Json outcome = expect(CallKind::settle)["outcomes"][0];
     EXPECT_EQ(outcome["request"], uuid(1));
     EXPECT_EQ(outcome["attempt"], 1);
     EXPECT_EQ(outcome["result"], "succeeded");
     ASSERT_EQ(outcome["deltas"].size(), 1u);
-    EXPECT_EQ(outcome["deltas"][0]["seq"], 1);
-    EXPECT_EQ(outcome["deltas"][0]["content"], "hello");
-    EXPECT_EQ(outcome["response"]["content"], "hello");
+    EXPECT_EQ(outcome["deltas"][0]["seq"], 2);
+    EXPECT_EQ(outcome["deltas"][0]["content"], " again");
+    EXPECT_EQ(outcome["response"]["content"], "hello again");
     EXPECT_EQ(outcome["response"]["finish_reason"], "stop");
     EXPECT_EQ(outcome["response"]["model"], "m-1");
     EXPECT_EQ(outcome["response"]["provider_response_id"], "c1");
@@ -79,11 +81,33 @@ TEST_F(EngineFetcher, a_job_becomes_a_request_with_its_key_and_a_settled_outcome
     EXPECT_FALSE(outcome.contains("retry_after_ms"));
 }
 
-TEST_F(EngineFetcher, deltas_of_many_requests_leave_together_after_the_interval) {
+TEST_F(EngineFetcher, the_first_piece_of_a_stream_leaves_at_once_and_takes_along_what_waits) {
     make();
     greet({{"delta_ms", 50}});
     give({job(1), job(2)});
     for (std::uint64_t id : transport.order) stream_head(id);
+    say(transport.order[0], "a");
+    step();
+    EXPECT_EQ(expect(CallKind::append)["deltas"][0]["content"], "a");
+    store_pieces();
+    say(transport.order[0], "b");
+    step();
+    expect_quiet();
+    say(transport.order[1], "c");
+    step();
+    EXPECT_EQ(expect(CallKind::append)["deltas"].size(), 2u);
+}
+
+TEST_F(EngineFetcher, deltas_of_many_requests_leave_together_after_the_interval) {
+    make();
+    greet({{"delta_ms", 50}});
+    give({job(1), job(2)});
+    for (std::uint64_t id : transport.order) {
+        stream_head(id);
+        say(id, "first");
+    }
+    step();
+    store_pieces();
     say(transport.order[0], "a");
     step();
     pass(30);
@@ -95,13 +119,13 @@ TEST_F(EngineFetcher, deltas_of_many_requests_leave_together_after_the_interval)
     pass(20);
     const Json deltas = expect(CallKind::append)["deltas"];
     ASSERT_EQ(deltas.size(), 2u);
-    EXPECT_EQ(deltas[0], (Json{{"request", uuid(1)}, {"attempt", 1}, {"seq", 1}, {"content", "ab"}}));
+    EXPECT_EQ(deltas[0], (Json{{"request", uuid(1)}, {"attempt", 1}, {"seq", 2}, {"content", "ab"}}));
     EXPECT_EQ(deltas[1]["content"], "c");
     answer({{"lost", Json::array()}, {"rejected", Json::array()}});
     say(transport.order[0], "d");
     step();
     pass(50);
-    EXPECT_EQ(expect(CallKind::append)["deltas"][0]["seq"], 2);
+    EXPECT_EQ(expect(CallKind::append)["deltas"][0]["seq"], 3);
 }
 
 TEST_F(EngineFetcher, the_outcome_carries_only_the_tail_that_no_append_has_carried) {

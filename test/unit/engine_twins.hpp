@@ -140,6 +140,11 @@ protected:
         store.fail(sqlstate, message);
         step();
     }
+    // The first pieces of streams leave at once.
+    void store_pieces() {
+        expect(CallKind::append);
+        answer({{"lost", Json::array()}, {"rejected", Json::array()}});
+    }
     // Says hello, and leaves the first claim under way.
     void greet(Json settings = Json::object()) {
         step();
