@@ -11,7 +11,7 @@ declare
     lost uuid[];
 begin
     perform mrprompt_internal.enter(call.fetcher);
-    rejected := mrprompt_internal.append_slice(call.fetcher, call.deltas);
+    rejected := mrprompt_internal.append_slice(call.fetcher, array(select json_array_elements(call.deltas)));
     select array_agg(distinct d.request) into lost
     from json_to_recordset(call.deltas) as d (request uuid, attempt int)
     where not exists (select from mrprompt_internal.queue q
@@ -21,16 +21,17 @@ end
 $$;
 comment on function mrprompt_internal.append(json) is 'Contract: stores coalesced stream deltas of many requests.';
 
-create function mrprompt_internal.append_slice(fetcher_id uuid, deltas json) returns json
+create function mrprompt_internal.append_slice(fetcher_id uuid, deltas json[]) returns json
     language plpgsql set search_path = pg_catalog, pg_temp
 as $$
 declare
+    half constant int := cardinality(deltas) / 2;
     ids uuid[];
     left_ json;
     right_ json;
 begin
     with d as materialized (
-        select * from json_to_recordset(deltas) as d (
+        select * from json_to_recordset(array_to_json(deltas)) as d (
             request uuid, attempt int, seq bigint, content text, reasoning text, refusal text, tool_calls json)
     ), stored as (
         insert into mrprompt.deltas
@@ -46,15 +47,15 @@ begin
     perform mrprompt_internal.note_changes(ids);
     return null;
 exception when data_exception or integrity_constraint_violation or program_limit_exceeded then
-    if json_array_length(deltas) = 1 then
-        return json_build_array(json_build_object('request', deltas -> 0 ->> 'request', 'sqlstate', sqlstate, 'message', sqlerrm));
+    if cardinality(deltas) = 1 then
+        return json_build_array(json_build_object('request', deltas[1] ->> 'request', 'sqlstate', sqlstate, 'message', sqlerrm));
     end if;
-    left_ := mrprompt_internal.append_slice(append_slice.fetcher_id, mrprompt_internal.json_half(deltas, 1));
-    right_ := mrprompt_internal.append_slice(append_slice.fetcher_id, mrprompt_internal.json_half(deltas, 2));
+    left_ := mrprompt_internal.append_slice(append_slice.fetcher_id, deltas[:half]);
+    right_ := mrprompt_internal.append_slice(append_slice.fetcher_id, deltas[half + 1:]);
     return (select json_agg(e) from (
         select json_array_elements(left_) as e union all select json_array_elements(right_)) both_);
 end
 $$;
-comment on function mrprompt_internal.append_slice(uuid, json) is
+comment on function mrprompt_internal.append_slice(uuid, json[]) is
     'Stores some deltas; where the whole does not go in, its halves are tried, so that a bad one fails alone. Answers the bad ones.';
 

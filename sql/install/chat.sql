@@ -157,26 +157,26 @@ end
 $$;
 comment on function mrprompt_internal.check_options(json, mrprompt.providers) is 'PT400 unless the options of a request are known and within the provider''s limits.';
 
-create function mrprompt_internal.check_room(acting uuid) returns void
+create function mrprompt_internal.check_room(acting uuid, more integer default 1) returns void
     language plpgsql volatile set search_path = pg_catalog, pg_temp
 as $$
 declare
     most constant bigint := mrprompt_internal.setting('mrprompt.max_queued')::bigint;
     most_of_user constant bigint := mrprompt_internal.setting('mrprompt.max_queued_per_user')::bigint;
 begin
-    if mrprompt_internal.queue_depth(acting, most_of_user) >= most_of_user then
+    if mrprompt_internal.queue_depth(acting, most_of_user) + more > most_of_user then
         raise exception using errcode = 'PT429', message = format('%s of your requests are queued already', most_of_user),
             detail = format('user %s, mrprompt.max_queued_per_user is %s', acting, most_of_user),
             hint = 'Ask again when some have been answered, or cancel some.';
     end if;
-    if mrprompt_internal.queue_depth(null, most) >= most then
+    if mrprompt_internal.queue_depth(null, most) + more > most then
         raise exception using errcode = 'PT429', message = format('the queue is full: %s requests', most),
             detail = format('mrprompt.max_queued is %s', most),
             hint = 'Ask again later. An admin sees in mrprompt.status() and mrprompt.doctor() what holds it up.';
     end if;
 end
 $$;
-comment on function mrprompt_internal.check_room(uuid) is 'PT429 where the queue, or the user''s part of it, is full.';
+comment on function mrprompt_internal.check_room(uuid, integer) is 'PT429 where the queue, or the user''s part of it, has no room for more.';
 
 create function mrprompt_internal.queue_again(request_id uuid) returns void
     language plpgsql set search_path = pg_catalog, pg_temp

@@ -7,15 +7,18 @@ declare
     unusable record;
 begin
     for unusable in
-        select r.id, r.provider, r.key_id, p.name is null as no_provider
+        select r.id, w.type, w.message
         from mrprompt.requests r
         left join mrprompt.providers p on p.name = r.provider and p.enabled
+        cross join lateral (
+            select case when p.name is null or r.key_id is null then 'provider_gone' else 'key_revoked' end as type,
+                case when p.name is null or r.key_id is null
+                     then format('provider %s was removed or disabled after the request was made', r.provider)
+                     else format('key %s was revoked, or taken back from its user, after the request was made', r.key_id) end as message) w
         where r.id = any (ids)
     loop
-        perform mrprompt_internal.finish(array[unusable.id], 'failed',
-            case when unusable.no_provider then 'provider_gone' else 'key_revoked' end,
-            case when unusable.no_provider then format('provider %s was removed or disabled after the request was made', unusable.provider)
-                 else format('key %s was revoked after the request was made', unusable.key_id) end);
+        perform mrprompt_internal.note_lost(array[unusable.id], 'lost', unusable.type, unusable.message, null);
+        perform mrprompt_internal.finish(array[unusable.id], 'failed', unusable.type, unusable.message);
     end loop;
 end
 $$;
@@ -37,11 +40,9 @@ declare
     full_scan constant boolean := moment >= fetcher.scan_at or moment < fetcher.marked_at;
     lowest_tag constant bigint := case when full_scan then 0 else fetcher.claim_from end;
     earliest constant timestamptz := case when full_scan then '-infinity' else fetcher.marked_at - interval '10 seconds' end;
-    seen uuid[];
     aside uuid[];
     ids uuid[];
     last_tag bigint;
-    come_to bigint;
     again boolean;
     jobs json;
     shapes json;
@@ -77,26 +78,25 @@ begin
 
     for round in 1..5 loop
         if fetcher.alone then
-            select array_agg(a.request_id) into seen from (
+            select array_agg(a.request_id) into ids from (
                 select q.request_id from mrprompt_internal.queue q join mrprompt.requests r on r.id = q.request_id
                 where q.alone and q.fetcher_id is null and q.ready_at <= moment and (q.expires_at is null or q.expires_at > moment)
+                  and not (wished.cancels and exists (select from mrprompt_internal.cancels c where c.request_id = q.request_id))
                 order by q.ready_at limit room for update of q skip locked for no key update of r skip locked) a;
-            ids := seen;
         else
             with lowest as materialized (
                 select q.request_id, q.tag, q.bytes
                 from mrprompt_internal.queue q join mrprompt.requests r on r.id = q.request_id
                 where q.fetcher_id is null and q.ready and not q.alone and q.tag >= lowest_tag
                   and (q.expires_at is null or q.expires_at > moment)
+                  and not (wished.cancels and exists (select from mrprompt_internal.cancels c where c.request_id = q.request_id))
                 order by q.tag, q.request_id
                 limit room
                 for update of q skip locked for no key update of r skip locked
             ), fitting as (
                 select request_id, tag, sum(l.bytes) over (order by tag, request_id) - l.bytes < max_bytes as fits from lowest l
             )
-            select array_agg(request_id), array_agg(request_id) filter (where fits), max(tag) filter (where fits),
-                (select last_value from mrprompt_internal.virtual_time)
-            into seen, ids, last_tag, come_to from fitting;
+            select array_agg(request_id), max(tag) into ids, last_tag from fitting where fits;
         end if;
         exit when ids is null or not wished.holds;
         aside := mrprompt_internal.hold_back(ids, moment);
@@ -106,7 +106,7 @@ begin
         exit when ids is not null;
     end loop;
 
-    if last_tag > come_to then
+    if last_tag > (select last_value from mrprompt_internal.virtual_time) then
         perform setval('mrprompt_internal.virtual_time', last_tag);
     end if;
     if full_scan or moment >= fetcher.marked_at + interval '2 seconds' then
@@ -186,7 +186,11 @@ begin
     join mrprompt_internal.queue q on q.request_id = r.id
     join used u on u.name = r.provider
     where r.id = any (ids)
-      and (r.key_id is null or providers[array_position(key_ids, r.key_id)] = r.provider);
+      and (r.key_id is null or exists (
+          select from unnest(key_ids, owners, providers) k (id, owner, provider)
+          where k.id = r.key_id and k.provider = r.provider
+            and (k.owner = r.user_id or (k.owner is null and exists (
+                select from mrprompt.key_grants g where g.key_id = k.id and (g.user_id is null or g.user_id = r.user_id))))));
     if cardinality(usable) is distinct from cardinality(ids) then
         perform mrprompt_internal.end_unusable(array(select i.id from unnest(ids) i (id) where i.id <> all (coalesce(usable, '{}'))));
     end if;

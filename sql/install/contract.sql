@@ -114,11 +114,13 @@ create function mrprompt_internal.cancels_for(fetcher_id uuid) returns json
     language plpgsql stable set search_path = pg_catalog, pg_temp
 as $$
 begin
-    -- From the few wishes to the queue, not the other way round.
-    return (select coalesce(json_agg(w.request_id), '[]')
-            from (select c.request_id, (select q.fetcher_id from mrprompt_internal.queue q where q.request_id = c.request_id) as held_by
-                  from mrprompt_internal.cancels c) w
-            where w.held_by = cancels_for.fetcher_id);
+    if not exists (select from mrprompt_internal.cancels) then
+        return '[]';
+    end if;
+    return (select coalesce(json_agg(c.request_id), '[]')
+            from mrprompt_internal.queue q
+            cross join lateral (select c.request_id from mrprompt_internal.cancels c where c.request_id = q.request_id offset 0) c
+            where q.fetcher_id = cancels_for.fetcher_id);
 end
 $$;
 comment on function mrprompt_internal.cancels_for(uuid) is 'What this fetcher shall cancel; repeated until it has.';

@@ -60,13 +60,22 @@ begin
               and (release.key_id is null or c.key_id = release.key_id)
               and (release.model is null or c.model = release.model);
         end if;
-        select array_agg(w.request_id) into ids from (
-            select q.request_id from mrprompt_internal.queue q
-            where q.fetcher_id is null and not q.ready and q.waits_for = release.kind
-              and (release.provider is null or q.provider = release.provider)
-              and (release.key_id is null or coalesce(q.key_id, '00000000-0000-0000-0000-000000000000') = release.key_id)
-              and (release.model is null or q.model = release.model)
-            order by q.tag limit max_rows for update skip locked) w;
+        if release.provider is not null and release.model is not null then
+            select array_agg(w.request_id) into ids from (
+                select q.request_id from mrprompt_internal.queue q
+                where q.fetcher_id is null and not q.ready and q.waits_for = release.kind
+                  and q.provider = release.provider and q.model = release.model
+                  and (release.key_id is null or coalesce(q.key_id, '00000000-0000-0000-0000-000000000000') = release.key_id)
+                limit max_rows for update skip locked) w;
+        else
+            select array_agg(w.request_id) into ids from (
+                select q.request_id from mrprompt_internal.queue q
+                where q.fetcher_id is null and not q.ready and q.waits_for = release.kind
+                  and (release.provider is null or q.provider = release.provider)
+                  and (release.key_id is null or coalesce(q.key_id, '00000000-0000-0000-0000-000000000000') = release.key_id)
+                  and (release.model is null or q.model = release.model)
+                limit max_rows for update skip locked) w;
+        end if;
         if ids is not null then
             perform mrprompt_internal.make_ready(ids);
             did := did + cardinality(ids);
@@ -111,9 +120,13 @@ begin
         if held.until <= moment and not exists (
             select from mrprompt_internal.queue q where q.request_id = held.probe and q.fetcher_id is not null)
         then
+            -- Another claim may have sent one since.
             update mrprompt_internal.cooldowns c set probe = held.ids[1]
-            where c.provider = held.provider and c.key_id = held.key_id and c.model = held.model;
-            aside := held.ids[2:];
+            where c.provider = held.provider and c.key_id = held.key_id and c.model = held.model
+              and c.probe is not distinct from held.probe;
+            if found then
+                aside := held.ids[2:];
+            end if;
         end if;
         -- Behind a probe there is nothing to wait for but its end, which releases them; a minute is for a probe that hangs.
         perform mrprompt_internal.put_aside(aside, 'cooldown', greatest(held.until, moment + interval '1 minute' * (held.until <= moment)::int),

@@ -58,7 +58,7 @@ declare
     ended text;
 begin
     -- Only one that has ended is locked: the contract needs none of those.
-    select r.id, r.payload::text = '{}' as emptied into retried
+    select r.id, r.user_id, r.payload::text = '{}' as emptied into retried
     from mrprompt.requests r
     where r.id = retry_request.request_id and (r.user_id = mrprompt.current_user_id() or for_others)
       and r.status in ('failed', 'expired', 'cancelled')
@@ -83,6 +83,7 @@ begin
         raise exception using errcode = 'PT410', message = format('what request %s asked is no longer kept', request_id),
             detail = 'It was removed after mrprompt.request_retention.', hint = 'Make a new request.';
     end if;
+    perform mrprompt_internal.check_room(retried.user_id);
     perform mrprompt_internal.try_again(array[retried.id]);
     return retried.id;
 end
@@ -95,7 +96,7 @@ create function mrprompt.retry_request(request_id uuid) returns uuid
 comment on function mrprompt.retry_request(uuid) is
     'Queues a request again that has failed, expired or been cancelled, with failures at 0 and an expires_at that has passed taken '
     'off; returns its id. Attempts count on; a reader of its stream gets a restart. PT404: not there, or not yours; PT409: it is '
-    'queued, running or has succeeded; PT410: what it asked is no longer kept.';
+    'queued, running or has succeeded; PT410: what it asked is no longer kept; PT429: the queue is full.';
 
 create function mrprompt_internal.retry_batch(batch_id uuid) returns integer
     language plpgsql security definer set search_path = pg_catalog, pg_temp
@@ -111,6 +112,7 @@ begin
     if ids is null then
         return 0;
     end if;
+    perform mrprompt_internal.check_room((select b.user_id from mrprompt.batches b where b.id = batch_id), cardinality(ids));
     perform mrprompt_internal.try_again(ids);
     return cardinality(ids);
 end
@@ -121,7 +123,7 @@ create function mrprompt.retry_batch(batch_id uuid) returns integer
     language sql volatile
     return mrprompt_internal.retry_batch(batch_id);
 comment on function mrprompt.retry_batch(uuid) is
-    'Queues the failed and expired requests of a batch again, as retry_request() does, and says how many. PT404: not there, or not yours.';
+    'Queues the failed and expired requests of a batch again, as retry_request() does, and says how many. PT404: not there, or not yours; PT429: so many do not fit into the queue.';
 
 -- Telling operators.
 

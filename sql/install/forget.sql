@@ -24,7 +24,7 @@ begin
     -- More than that is ended by tend.
     insert into mrprompt_internal.cancels as c (request_id)
     select r.id from mrprompt_internal.queue q join mrprompt.requests r on r.id = q.request_id
-    where r.user_id = forget_user.user_id order by r.id limit 100000
+    where q.user_id = forget_user.user_id order by r.id limit 100000
     on conflict do nothing;
     perform mrprompt_internal.wake(mrprompt_internal.channel_name('fetchers'));
 end
@@ -49,7 +49,7 @@ declare
 begin
     select array_agg(l.id) into ids from (
         select r.id from mrprompt_internal.queue q join mrprompt.requests r on r.id = q.request_id
-        where r.user_id = person and q.fetcher_id is null
+        where q.user_id = person and q.fetcher_id is null
         order by r.id limit max_rows for update of q skip locked for no key update of r skip locked) l;
     if ids is not null then
         perform mrprompt_internal.finish(ids, 'cancelled', null, null);
@@ -113,7 +113,10 @@ begin
     with mine as materialized (
         select u.request_id, u.attempt, u.slot from mrprompt.usage u where u.user_id = person limit max_rows for no key update skip locked
     )
-    update mrprompt.usage u set user_id = nobody from mine m
+    update mrprompt.usage u
+    set user_id = nobody, agent_name = null, provider_request_id = null,
+        key_id = (select k.id from mrprompt.api_keys k where k.id = u.key_id and k.user_id is null)
+    from mine m
     where u.request_id = m.request_id and u.attempt = m.attempt and u.slot = m.slot;
     get diagnostics part = row_count;
     return did + part;

@@ -25,6 +25,7 @@ create table mrprompt_internal.queue (
 create index queue_ready on mrprompt_internal.queue (tag, request_id) where fetcher_id is null and ready and not alone;
 create index queue_flow on mrprompt_internal.queue (user_id, priority, tag) where fetcher_id is null;
 create index queue_waiting on mrprompt_internal.queue (ready_at) where fetcher_id is null and not ready;
+create index queue_put_aside on mrprompt_internal.queue (waits_for, provider, model) where fetcher_id is null and not ready;
 create index queue_claimed on mrprompt_internal.queue (fetcher_id) where fetcher_id is not null;
 create index queue_alone on mrprompt_internal.queue (ready_at) where alone;
 create index queue_expiring on mrprompt_internal.queue (expires_at) where expires_at is not null;

@@ -74,8 +74,11 @@ begin
         set constraints all immediate;
         delete from mrprompt.requests r where r.id = any (ids);
         return touched + cardinality(ids);
-    exception when integrity_constraint_violation or raise_exception then
-        null;
+    exception
+        -- An app's transaction holds a row that goes with them: they come up again.
+        when lock_not_available then return touched;
+        -- A constraint or a trigger of the app's forbids it for some.
+        when others then null;
     end;
     if half > 0 then
         return touched + mrprompt_internal.remove_requests(ids[:half], new_owner) + mrprompt_internal.remove_requests(ids[half + 1:], new_owner);
@@ -130,7 +133,11 @@ begin
         into due, reached
         from streams s where s.id is not null;
         fitting := mrprompt_internal.few_enough(due, max_rows);
-        delete from mrprompt.deltas d where d.request_id = any (fitting);
+        -- One may have been tried again since.
+        delete from mrprompt.deltas d
+        where d.request_id = any (fitting)
+          and not exists (select from mrprompt_internal.queue q where q.request_id = d.request_id)
+          and not exists (select from mrprompt.requests r where r.id = d.request_id and r.finished_at is null);
         get diagnostics pruned = row_count;
     elsif kind = 'responses' then
         with seen as materialized (
@@ -235,8 +242,8 @@ begin
                 where p.ctid = mark.ctid;
             end if;
             did := did + step.pruned;
-        exception when integrity_constraint_violation or raise_exception then
-            raise warning 'mrprompt cannot prune %: %', part.kind, sqlerrm
+        exception when lock_not_available then null;
+            when others then raise warning 'mrprompt cannot prune %: %', part.kind, sqlerrm
                 using hint = 'A foreign key or a trigger of yours forbids it.';
         end;
     end loop;

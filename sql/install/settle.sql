@@ -94,12 +94,12 @@ declare
     stale json;
 begin
     with o as materialized (
-        select *, moment + coalesce(retry_after_ms, 0) * interval '1 ms' as retry_at
+        select distinct on (o.request, o.attempt) o.*, moment + coalesce(retry_after_ms, 0) * interval '1 ms' as retry_at
         from json_to_recordset(outcomes) as o (
             request uuid, attempt int, result text, deltas json, response json, usage json, raw_usage jsonb,
             provider_request_id text, http_status int, first_token_ms int, total_ms int, error json,
             retry_after_ms bigint, counts_as_failure boolean, cooldown json)
-        order by request
+        order by o.request, o.attempt
     ), ended as materialized (
         select o.*, r.user_id, r.provider, r.model, r.key_id, r.agent_name, f.failures as failures_now,
             u.prompt_tokens, u.completion_tokens, u.cached_tokens, u.cache_write_tokens, u.reasoning_tokens, coalesce(u.estimated, false) as estimated,
@@ -169,7 +169,7 @@ begin
         delete from mrprompt_internal.queue q
         where q.request_id = any (array(select e.request from ended e where e.status_now <> 'queued'))
     )
-    select array_agg(e.request) as requests, (select count(*) from o) as asked,
+    select array_agg(e.request) as requests, array_agg(e.attempt) as attempts, (select count(*) from o) as asked,
         bool_or(json_array_length(e.deltas) > 0) as tails, bool_or(e.result <> 'succeeded') as troubles,
         bool_or(json_typeof(e.cooldown) = 'object') as cooldowns
     into found_ from ended e;
@@ -181,7 +181,8 @@ begin
         select o.request, (o.attempt - 1) * 1000000::bigint + d.seq, o.attempt, d.content, d.reasoning, d.refusal, d.tool_calls
         from json_to_recordset(outcomes) as o (request uuid, attempt int, deltas json),
             json_to_recordset(o.deltas) as d (seq bigint, content text, reasoning text, refusal text, tool_calls json)
-        where o.request = any (settled) and d.seq between 1 and 999999
+        where (o.request, o.attempt) in (select s.id, s.attempt from unnest(settled, found_.attempts) s (id, attempt))
+          and d.seq between 1 and 999999
           and (select r.stream from mrprompt.requests r where r.id = o.request)
         on conflict (request_id, seq) do nothing;
     end if;
@@ -190,7 +191,8 @@ begin
         select o.request, o.attempt, o.error ->> 'message', (select r.not_before from mrprompt.requests r where r.id = o.request),
             coalesce(o.counts_as_failure and o.result = 'retry', false), settle_items.fetcher_id
         from json_to_recordset(outcomes) as o (request uuid, attempt int, result text, error json, counts_as_failure boolean)
-        where o.request = any (settled) and o.result <> 'succeeded'
+        where (o.request, o.attempt) in (select s.id, s.attempt from unnest(settled, found_.attempts) s (id, attempt))
+          and o.result <> 'succeeded'
         on conflict (request_id, attempt) do nothing;
         update mrprompt_internal.queue q
         set fetcher_id = null, claimed_at = null, ready = false, waits_for = 'retry', ready_at = r.not_before

@@ -5,17 +5,16 @@ create function mrprompt_internal.in_flight()
         seconds numeric, fetcher_id uuid)
     language sql stable security definer set search_path = pg_catalog, pg_temp
 begin atomic
-    select q.request_id, r.user_id, q.provider::text, r.model, q.attempt, coalesce(p.phase, 'claimed'), coalesce(p.tokens, 0),
+    select q.request_id, q.user_id, q.provider::text, q.model, q.attempt, coalesce(p.phase, 'claimed'), coalesce(p.tokens, 0),
         round(extract(epoch from clock_timestamp() - q.claimed_at), 1), q.fetcher_id
     from mrprompt_internal.queue q
-    join mrprompt.requests r on r.id = q.request_id
     left join (
         select f.id as fetcher_id, s.request, s.attempt, s.phase, s.tokens
         from mrprompt_internal.fetchers f,
             json_to_recordset(f.progress) as s (request uuid, attempt integer, phase text, tokens bigint)) p
         on p.fetcher_id = q.fetcher_id and p.request = q.request_id and p.attempt = q.attempt
-    where q.fetcher_id is not null
-      and (r.user_id = mrprompt.current_user_id() or mrprompt_internal.may_act_for_others());
+    where q.fetcher_id = any (array(select f.id from mrprompt_internal.fetchers f))
+      and (q.user_id = (select mrprompt.current_user_id()) or (select mrprompt_internal.may_act_for_others()));
 end;
 comment on function mrprompt_internal.in_flight() is 'Requests in flight: the caller''s own, or all for who may act for others.';
 

@@ -14,25 +14,35 @@ end
 $$;
 comment on function mrprompt_internal.finish(uuid[], text, text, text) is 'Ends requests that no fetcher has in flight, or whose attempt has its ledger row.';
 
+create function mrprompt_internal.note_lost(ids uuid[], outcome text, error_type text, error_message text, retry_at timestamptz) returns void
+    language plpgsql set search_path = pg_catalog, pg_temp
+as $$
+begin
+    insert into mrprompt.usage (request_id, attempt, slot, user_id, provider, model, key_id, agent_name, outcome,
+        cost, price_known, error_type)
+    select q.request_id, q.attempt, mrprompt_internal.slot_of(q.request_id), r.user_id, r.provider, r.model, r.key_id,
+        r.agent_name, note_lost.outcome, case when note_lost.outcome = 'lost' then 0 end,
+        exists (select from mrprompt_internal.price_at(r.provider, r.model, null, clock_timestamp())), note_lost.error_type
+    from mrprompt_internal.queue q join mrprompt.requests r on r.id = q.request_id
+    where q.request_id = any (ids)
+    on conflict (request_id, attempt, slot) do nothing;
+    insert into mrprompt_internal.attempt_errors (request_id, attempt, error_message, retry_at, counted, fetcher_id)
+    select q.request_id, q.attempt, note_lost.error_message, note_lost.retry_at, false, q.fetcher_id
+    from mrprompt_internal.queue q where q.request_id = any (ids)
+    on conflict (request_id, attempt) do nothing;
+end
+$$;
+comment on function mrprompt_internal.note_lost(uuid[], text, text, text, timestamptz) is
+    'The ledger rows and reasons of attempts that no outcome will come for: unknown, or lost (never sent, cost 0).';
+
 create function mrprompt_internal.requeue(ids uuid[], outcome text, died boolean) returns void
     language plpgsql set search_path = pg_catalog, pg_temp
 as $$
 declare
     crashed uuid[];
 begin
-    insert into mrprompt.usage (request_id, attempt, slot, user_id, provider, model, key_id, agent_name, outcome,
-        cost, price_known, error_type)
-    select q.request_id, q.attempt, mrprompt_internal.slot_of(q.request_id), r.user_id, r.provider, r.model, r.key_id,
-        r.agent_name, requeue.outcome, case when requeue.outcome = 'lost' then 0 end,
-        exists (select from mrprompt_internal.price_at(r.provider, r.model, null, clock_timestamp())), 'fetcher_lost'
-    from mrprompt_internal.queue q join mrprompt.requests r on r.id = q.request_id
-    where q.request_id = any (ids)
-    on conflict (request_id, attempt, slot) do nothing;
-    insert into mrprompt_internal.attempt_errors (request_id, attempt, error_message, retry_at, counted, fetcher_id)
-    select q.request_id, q.attempt, case requeue.outcome when 'lost' then 'the claim''s answer never arrived' else 'its fetcher was lost' end,
-        clock_timestamp(), false, q.fetcher_id
-    from mrprompt_internal.queue q where q.request_id = any (ids)
-    on conflict (request_id, attempt) do nothing;
+    perform mrprompt_internal.note_lost(ids, outcome, 'fetcher_lost', case outcome when 'lost' then 'the claim''s answer never arrived'
+        else 'its fetcher was lost' end, clock_timestamp());
     update mrprompt_internal.queue q
     set fetcher_id = null, claimed_at = null, ready_at = clock_timestamp(), ready = false, waits_for = 'retry',
         deaths = q.deaths + died::int, alone = q.deaths + died::int >= 2
@@ -169,7 +179,7 @@ begin
         select q.request_id from mrprompt_internal.queue q
         where q.fetcher_id is not null
           and not exists (select from mrprompt_internal.fetchers f where f.id = q.fetcher_id)
-        order by 1 limit max_rows for update skip locked) l;
+        order by q.fetcher_id limit max_rows for update skip locked) l;
     if ids is not null then
         perform mrprompt_internal.requeue(ids, 'unknown', false);
         did := did + cardinality(ids);
@@ -180,7 +190,7 @@ begin
     select array_agg(l.request_id) into ids from (
         select q.request_id from mrprompt_internal.queue q join mrprompt.requests r on r.id = q.request_id
         where q.fetcher_id is null and q.expires_at <= clock_timestamp()
-        order by 1 limit max_rows for update of q skip locked for no key update of r skip locked) l;
+        order by q.expires_at limit max_rows for update of q skip locked for no key update of r skip locked) l;
     if ids is not null then
         perform mrprompt_internal.finish(ids, 'expired', 'expired', 'the request''s expires_at passed before it was answered');
         did := did + cardinality(ids);
@@ -199,7 +209,17 @@ begin
     get diagnostics part = row_count;
     did := did + part;
 
-    did := did + mrprompt_internal.prune(max_rows) + mrprompt_internal.forget_some(max_rows);
+    -- Apps' locks and triggers can stand in the way of these: of these alone.
+    begin
+        did := did + mrprompt_internal.prune(max_rows);
+    exception when lock_not_available then null;
+        when others then raise warning 'mrprompt cannot prune: %', sqlerrm;
+    end;
+    begin
+        did := did + mrprompt_internal.forget_some(max_rows);
+    exception when lock_not_available then null;
+        when others then raise warning 'mrprompt cannot remove what belongs to a forgotten user: %', sqlerrm;
+    end;
     return json_build_object('did', did, 'more', did >= max_rows / 2);
 end
 $$;
@@ -207,16 +227,12 @@ comment on function mrprompt_internal.tend(json) is
     'Contract: bounded housekeeping; called by supervisors and fetchers alike. Answers how many rows it touched.';
 
 create function mrprompt_internal.supervisor_state(
-    out has_work boolean, out ready boolean, out next_ready_at timestamptz, out alone_waiting integer,
-    out remote_fetchers integer)
+    out has_work boolean, out alone_waiting integer, out remote_fetchers integer)
     language sql volatile security definer set search_path = pg_catalog, pg_temp set jit = off set enable_seqscan = off
 begin atomic
     select exists (select from mrprompt_internal.queue) and mrprompt_internal.is_home(),
-        next_.ready_at <= clock_timestamp(),
-        nullif(next_.ready_at, 'infinity'),
         mrprompt_internal.alone_waiting(),
-        (select count(*)::int from mrprompt_internal.fetchers f where f.kind = 'libpq')
-    from (select min(q.ready_at) as ready_at from mrprompt_internal.queue q where q.fetcher_id is null) next_;
+        (select count(*)::int from mrprompt_internal.fetchers f where f.kind = 'libpq');
 end;
 comment on function mrprompt_internal.supervisor_state() is 'What a supervisor needs to know to decide who must run.';
 

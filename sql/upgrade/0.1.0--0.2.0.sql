@@ -8,8 +8,8 @@ drop function mrprompt.chat(json, text, text, uuid, json, json, json, double pre
         boolean, jsonb, text, uuid, timestamptz),
     mrprompt.chat_text(text, text, text, uuid, text, double precision, integer, boolean, jsonb, text, uuid, timestamptz),
     mrprompt_internal.enqueue(json, text, text, uuid, boolean, jsonb, text, uuid, timestamptz);
--- And these take something else.
-drop function mrprompt_internal.enter(json), mrprompt_internal.append_slice(uuid, json[]);
+-- These take or answer something else. (What a call in progress has still to call keeps its arguments.)
+drop function mrprompt_internal.enter(json), mrprompt_internal.supervisor_state();
 
 do $providers$
 declare

@@ -1,6 +1,7 @@
 // UUIDv7 (RFC 9562): time-ordered ids for rows that users hold.
 #include "pg/uuid.hpp"
 
+#include <cstdint>
 #include <ctime>
 
 #include "pg/boundary.hpp"

@@ -117,6 +117,25 @@ select mrprompt_internal.alone_waiting();
 select mrprompt.pause('fake');
 select mrprompt_internal.alone_waiting();
 select mrprompt.resume();
+-- what was cancelled is handed out to nobody, however many wishes there are
+select count(mrprompt.chat_text('many', 'm', 'fake', metadata => '{"round": "many"}')) from generate_series(1, 1100);
+select count(mrprompt.cancel_request(id)) from mrprompt.requests where metadata ->> 'round' = 'many';
+select t.hello('f6');
+select count(*) from t.claim('f6', 100);
+select mrprompt_internal.tend('{"limit": 1000}') is not null as tended;
+select status, count(*) from mrprompt.requests where metadata ->> 'round' = 'many' group by 1;
+-- two outcomes of one attempt in one call: one counts
+select t.ask('twice');
+select label from t.claim('f6');
+select t.settle('f6', t.outcome('twice', 1, 'succeeded'), t.outcome('twice', 1, 'retry'));
+select r.status = 'queued' as queued_, exists (select from mrprompt_internal.queue q where q.request_id = r.id) as in_queue from mrprompt.requests r where id = t.id('twice') and (r.status = 'queued') <> exists (select from mrprompt_internal.queue q where q.request_id = r.id);
+-- what a call says of an attempt that is over is stored nowhere
+select t.ask('late tail', stream => true);
+select label from t.claim('f6');
+select t.settle('f6', t.outcome('late tail', 1, 'retry', '{"counts_as_failure": true, "retry_after_ms": 0}'));
+select label, attempt from t.claim('f6') where label = 'late tail';
+select t.settle('f6', t.outcome('late tail', 1, 'succeeded', '{"deltas": [{"seq": 1, "content": "stale"}]}'), t.outcome('late tail', 2, 'succeeded', '{"deltas": [{"seq": 1, "content": "fresh"}]}'));
+select attempt, content from mrprompt.deltas where request_id = t.id('late tail') and content is not null order by seq;
 -- a deleted request leaves nothing in the queue: not while it waits, alone or not, nor when it ran
 insert into mrprompt_internal.queue (request_id, provider, bytes, user_id, model, tag) values (gen_random_uuid(), 'fake', 1, gen_random_uuid(), 'm', 1);
 insert into mrprompt_internal.queue (request_id, alone, provider, bytes, user_id, model, tag) values (gen_random_uuid(), true, 'fake', 1, gen_random_uuid(), 'm', 1);

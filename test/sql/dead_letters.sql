@@ -101,5 +101,19 @@ select count(*) > 0 as some from mrprompt.failed_requests;
 select mrprompt.retry_request(:'silent') = :'silent' as retried;
 select mrprompt.failure_channel() like 'mrprompt\_%' as a_channel, mrprompt.failure_channel() <> mrprompt.notification_channel('bbbbbbbb-0000-4000-8000-000000000002') as its_own;
 reset role;
+-- a shared key that was taken back serves no retry, nor what was queued before; the attempt is in the ledger, as never sent
+select mrprompt.add_key('fake', 'sk-test-shared-00009', shared => true) as shared \gset
+select mrprompt.grant_key(:'shared', 'bbbbbbbb-0000-4000-8000-000000000002') is not null as granted;
+select t.be('bob');
+select t.ask('shared'), t.ask('waiting');
+select label from t.claim('f1');
+select t.settle('f1', t.outcome('shared', 1, 'failed'), t.outcome('waiting', 1, 'retry', '{"retry_after_ms": 0}'));
+select t.be('');
+select mrprompt.ungrant_key(:'shared', 'bbbbbbbb-0000-4000-8000-000000000002') is not null as taken_back;
+select t.be('bob');
+select t.retry('shared');
+select count(*) from t.claim('f1');
+select t.label(id) as label, status, error_type, error_message like 'key % was revoked, or taken back from its user, %' as says_so from mrprompt.requests where key_id is not null order by id;
+select t.label(u.request_id) as label, u.attempt, u.outcome, u.cost, u.error_type from mrprompt.usage u where u.key_id is not null order by u.request_id, u.attempt;
 do $$ begin perform t.reset(); truncate mrprompt_internal.attempt_errors; end $$;
 revoke usage on schema t from public;

@@ -109,6 +109,16 @@ select * from t.prune('requests', now() - interval '90 days', 1000);
 select status, payload, metadata, error_message from mrprompt.requests;
 select * from t.prune('requests', now() - interval '90 days', 1000);
 select mrprompt_internal.prune(1000) is not null as goes_on;
+-- a trigger of the app's that forbids it stops nothing but the pruning of that row
+select t.old('forbidden', '3 days'), t.old('free', '3 days 1 hour');
+create table public.guarded (request_id uuid references mrprompt.requests on delete cascade);
+insert into public.guarded values (t.id('forbidden'));
+create function public.forbid() returns trigger language plpgsql as $$ begin raise insufficient_privilege using message = 'not this one'; end $$;
+create trigger forbid before delete on public.guarded for each row execute function public.forbid();
+select mrprompt_internal.prune_kind('requests', now() - interval '2 days', '00000000-0000-0000-0000-000000000000', 100);
+select t.label(id) as label, payload::text from mrprompt.requests where metadata ->> 'label' = 'free' or id in (select request_id from public.guarded);
+drop table public.guarded;
+drop function public.forbid();
 drop table public.app;
 -- a batch goes when its requests are gone
 truncate mrprompt.requests;

@@ -81,7 +81,7 @@ TEST_F(EngineFetcher, a_job_becomes_a_request_with_its_key_and_a_settled_outcome
     EXPECT_FALSE(outcome.contains("retry_after_ms"));
 }
 
-TEST_F(EngineFetcher, the_first_piece_of_a_stream_leaves_at_once_and_takes_along_what_waits) {
+TEST_F(EngineFetcher, the_first_piece_of_a_stream_leaves_at_once_and_alone) {
     make();
     greet({{"delta_ms", 50}});
     give({job(1), job(2)});
@@ -95,7 +95,13 @@ TEST_F(EngineFetcher, the_first_piece_of_a_stream_leaves_at_once_and_takes_along
     expect_quiet();
     say(transport.order[1], "c");
     step();
-    EXPECT_EQ(expect(CallKind::append)["deltas"].size(), 2u);
+    EXPECT_EQ(expect(CallKind::append)["deltas"].size(), 1u);
+    EXPECT_EQ(expect(CallKind::append)["deltas"][0]["content"], "c");
+    store_pieces();
+    expect_quiet();
+    pass(50);
+    EXPECT_EQ(expect(CallKind::append)["deltas"].size(), 1u);
+    EXPECT_EQ(expect(CallKind::append)["deltas"][0]["content"], "b");
 }
 
 TEST_F(EngineFetcher, deltas_of_many_requests_leave_together_after_the_interval) {

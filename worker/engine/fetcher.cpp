@@ -186,7 +186,8 @@ bool Fetcher::send(CallKind kind, std::int64_t now) {
                 call = std::move(parked_.front());
                 parked_.pop_front();
             } else {
-                call.items = kind == CallKind::settle ? flights_.take_outcomes() : flights_.take_deltas();
+                call.items = kind == CallKind::settle ? flights_.take_outcomes()
+                                                      : flights_.take_deltas(settings_.delta_ms);
             }
             if (call.items.empty()) return false;
             send_items(std::move(call));

@@ -107,7 +107,7 @@ void Flights::drop_all() {
     later_.clear();
     deltas_since_ = kNever;
     delta_bytes_ = 0;
-    first_piece_ = false;
+    beginning_.clear();
 }
 
 std::size_t Flights::keep_within(std::size_t bytes) {

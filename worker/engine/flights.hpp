@@ -60,7 +60,8 @@ public:
     // When the gathered deltas want to leave: delta_ms after the first of them, or at once when they are
     // many.
     std::int64_t deltas_due(int delta_ms) const;
-    std::vector<Item> take_deltas();
+    // All of them once they have gathered for so long, before that those of streams that have just begun.
+    std::vector<Item> take_deltas(int delta_ms);
 
     // When an outcome can leave: at once, later where the database was busy with it, or kNever.
     std::int64_t outcomes_due() const;
@@ -103,7 +104,7 @@ private:
     std::vector<std::uint64_t> with_deltas_;  // in the order of their first unsent delta; may name the dead
     std::int64_t deltas_since_ = kNever;
     std::size_t delta_bytes_ = 0;
-    bool first_piece_ = false;  // some of them are the first of their stream
+    std::vector<std::uint64_t> beginning_;    // those of them whose stream has just begun
 
     std::vector<std::uint64_t> overruns_;     // may name the dead
     std::deque<std::uint64_t> with_outcome_;  // may name the dead

@@ -82,7 +82,7 @@ void Flights::take_piece(std::uint64_t id, Flight& flight, Delta&& piece) {
     flight.gathered += bytes;
     if (!flight.first_token_ms) {
         flight.first_token_ms = clock_.now_ms() - flight.started_ms;
-        first_piece_ = true;
+        beginning_.push_back(id);
     }
     if (!flight.listed) {
         flight.listed = true;

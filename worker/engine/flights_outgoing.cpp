@@ -31,15 +31,19 @@ const char* name_of(Phase phase) {
 std::int64_t Flights::deltas_due(int delta_ms) const {
     if (deltas_since_ == kNever) return kNever;
     // The reader of a stream that has just begun waits for its first sign.
-    return first_piece_ || delta_bytes_ >= kDeltaFlushBytes ? deltas_since_ : deltas_since_ + delta_ms;
+    if (!beginning_.empty() || delta_bytes_ >= kDeltaFlushBytes) return deltas_since_;
+    return deltas_since_ + delta_ms;
 }
 
-std::vector<Item> Flights::take_deltas() {
+std::vector<Item> Flights::take_deltas(int delta_ms) {
+    const bool all = clock_.now_ms() >= deltas_since_ + delta_ms || delta_bytes_ >= kDeltaFlushBytes;
+    std::vector<std::uint64_t>& wanted = all ? with_deltas_ : beginning_;
+    if (all) beginning_.clear();
     std::vector<Item> items;
     std::size_t bytes = 0, looked = 0;
     const auto room = [&] { return bytes < kCallBytes && items.size() < kCallItems; };
-    for (; looked < with_deltas_.size() && room(); ++looked) {
-        auto place = flights_.find(with_deltas_[looked]);
+    for (; looked < wanted.size() && room(); ++looked) {
+        auto place = flights_.find(wanted[looked]);
         if (place == flights_.end()) continue;
         Flight& flight = place->second;
         const auto take = [&](Delta&& delta) {
@@ -51,19 +55,19 @@ std::vector<Item> Flights::take_deltas() {
         std::size_t taken = 0;
         while (taken < flight.full.size() && room()) take(std::move(flight.full[taken++]));
         flight.full.erase(flight.full.begin(), flight.full.begin() + static_cast<std::ptrdiff_t>(taken));
-        if (flight.full.empty() && room()) {
-            flight.listed = false;
+        const bool goes_whole = flight.full.empty() && room();
+        if (goes_whole) {
+            if (all) flight.listed = false;
             if (!flight.unsent.empty())
                 take(std::exchange(flight.unsent, Delta()));  // else its outcome carried it
         }
         if (flight.phase != Phase::settling) hold(flight, flight.received + flight.gathered);
-        if (flight.listed) break;  // the rest goes with the next call
+        if (!goes_whole) break;  // the rest goes with the next call
     }
-    with_deltas_.erase(with_deltas_.begin(), with_deltas_.begin() + static_cast<std::ptrdiff_t>(looked));
+    wanted.erase(wanted.begin(), wanted.begin() + static_cast<std::ptrdiff_t>(looked));
     if (with_deltas_.empty()) {
         deltas_since_ = kNever;
         delta_bytes_ = 0;
-        first_piece_ = false;
     }
     return items;
 }
