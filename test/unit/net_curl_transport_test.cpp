@@ -8,6 +8,7 @@
 #include <map>
 
 #include "net/system_clock.hpp"
+#include "net/transfer.hpp"
 #include "net_server.hpp"
 
 namespace mrprompt {
@@ -295,6 +296,21 @@ TEST_F(NetCurlTransport, transfers_that_wait_for_their_turn_can_be_cancelled) {
     run_until(100);
     EXPECT_EQ(exchanges.size(), 100u);
     EXPECT_LE(server.requests, 200);
+}
+
+TEST_F(NetCurlTransport, a_turn_to_connect_is_waited_for_as_long_as_others_get_through) {
+    Origin origin;
+    Transfer transfer;
+    transfer.origin = &origin;
+    transfer.request.connect_timeout_ms = 100;
+    transfer.request.total_timeout_ms = 10'000;
+    transfer.started_at = 1'000;
+    EXPECT_EQ(transfer.deadline(), 1'100);
+    origin.connected_at = 1'090;
+    EXPECT_EQ(transfer.deadline(), 1'190);
+    transfer.stage = Transfer::Stage::connecting;
+    transfer.stage_at = 1'150;
+    EXPECT_EQ(transfer.deadline(), 1'250);
 }
 
 TEST_F(NetCurlTransport, the_descriptor_stays_quiet_when_nothing_happens) {

@@ -143,6 +143,7 @@ void CurlTransport::admit(Origin& origin) {
         transfer.easy = take_handle();
         prepare_request(transfer);
         transfer.stage = Transfer::Stage::connecting;
+        transfer.stage_at = clock_.now_ms();
         ++origin.connecting;
         curl_multi_add_handle(multi_, transfer.easy);
     }
@@ -235,6 +236,7 @@ void CurlTransport::enter(Transfer& transfer, Transfer::Stage stage) {
     leave(transfer);
     transfer.stage = stage;
     transfer.stage_at = clock_.now_ms();
+    if (stage == Transfer::Stage::waiting) transfer.origin->connected_at = transfer.stage_at;
     arm(transfer);
 }
 

@@ -28,8 +28,10 @@ std::int64_t Transfer::deadline() const {
     const std::int64_t whole = after(started_at, request.total_timeout_ms);
     switch (stage) {
         case Stage::queued:
+            // Its turn comes as long as others get through: ten thousand handshakes take a while.
+            return std::min(whole, after(std::max(started_at, origin->connected_at), request.connect_timeout_ms));
         case Stage::connecting:
-            return std::min(whole, after(started_at, request.connect_timeout_ms));
+            return std::min(whole, after(stage_at, request.connect_timeout_ms));
         case Stage::waiting:
             return std::min(whole, after(stage_at, request.first_byte_timeout_ms));
         case Stage::body:

@@ -16,6 +16,7 @@ class CurlTransport;
 // One scheme, host and port, and who waits to open connections to it.
 struct Origin {
     int connecting = 0;
+    std::int64_t connected_at = INT64_MIN / 2;  // when one of them last got through
     std::deque<std::uint64_t> queue;  // transfers; may name the dead
 };
 
