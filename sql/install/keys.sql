@@ -241,7 +241,8 @@ create function mrprompt.ungrant_key(key_id uuid, user_id uuid default null) ret
     language sql
     return mrprompt_internal.ungrant_key(key_id, user_id);
 comment on function mrprompt.ungrant_key(uuid, uuid) is
-    'Admins: takes back a grant; a grant to everybody (null) is one of its own. PT404: there is none.';
+    'Admins: takes back a grant; a grant to everybody (null) is one of its own. What is queued with the key fails as key_revoked at '
+    'its next attempt. PT404: there is none.';
 
 -- Rights. What is not named here (tables of mrprompt_internal, key_to_change, the sealed column) is the owner's alone.
 grant select (id, user_id, provider, key_hash, masked_key, last_used, created_at, updated_at, metadata, name, revoked_at)
