@@ -385,7 +385,8 @@ begin
     end loop;
     if state.status <> 'succeeded' then
         raise exception using errcode = 'PT400',
-            message = pg_catalog.format('the request %s: %s', state.status, pg_catalog.concat_ws(': ', state.error_type, state.error_message)),
+            message = pg_catalog.concat_ws(': ', pg_catalog.format('the request %s', case state.status when 'cancelled' then 'was cancelled' else state.status end),
+                state.error_type, state.error_message),
             hint = pg_catalog.format('select * from mrprompt.get_request(%L)', id);
     end if;
     answer := coalesce(state.content, state.refusal);

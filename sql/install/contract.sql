@@ -35,14 +35,6 @@ $$;
 comment on function mrprompt_internal.enter(uuid) is
     'The calling fetcher, whose row stays share-locked to the end of the call: while it is, nobody takes its requests away. PT410: unknown.';
 
-create function mrprompt_internal.json_half(list json, which integer) returns json
-    language sql stable set search_path = pg_catalog, pg_temp
-    return (select json_agg(l.item order by l.place)
-            from (select json_array_length(list) / 2 as size offset 0) half,
-                json_array_elements(list) with ordinality as l (item, place)
-            where (l.place <= half.size) = (which = 1));
-comment on function mrprompt_internal.json_half(json, integer) is 'The first or second half of a list.';
-
 create function mrprompt_internal.hello(args json) returns json
     language plpgsql security definer set search_path = pg_catalog, pg_temp set lock_timeout = '1s'
 as $$

@@ -18,6 +18,12 @@ begin
         raise exception using errcode = 'PT400', message = 'which user? This id is nobody''s',
             detail = format('user_id is %s', coalesce(user_id::text, 'null'));
     end if;
+    if not exists (select from mrprompt.requests r where r.user_id = forget_user.user_id)
+        and not exists (select from mrprompt.api_keys k where k.user_id = forget_user.user_id)
+        and not exists (select from mrprompt.users u where u.id = forget_user.user_id)
+        and not exists (select from mrprompt.usage u where u.user_id = forget_user.user_id) then
+        raise notice 'user % has nothing here', forget_user.user_id using hint = 'Is the id right? select * from mrprompt.users';
+    end if;
     insert into mrprompt_internal.forgets as f (user_id) values (forget_user.user_id) on conflict do nothing;
     update mrprompt.api_keys k set encrypted_key = '', revoked_at = coalesce(k.revoked_at, now()), updated_at = now()
     where k.user_id = forget_user.user_id and k.encrypted_key <> '';

@@ -35,6 +35,14 @@ $$;
 comment on function mrprompt_internal.settle(json) is
     'Contract: ends attempts, each exactly once. Answers which were busy (send again), stale (changed nothing), rejected.';
 
+create function mrprompt_internal.json_half(list json, which integer) returns json
+    language sql stable set search_path = pg_catalog, pg_temp
+    return (select json_agg(l.item order by l.place)
+            from (select json_array_length(list) / 2 as size offset 0) half,
+                json_array_elements(list) with ordinality as l (item, place)
+            where (l.place <= half.size) = (which = 1));
+comment on function mrprompt_internal.json_half(json, integer) is 'The first or second half of a list.';
+
 create function mrprompt_internal.settle_slice(fetcher_id uuid, outcomes json) returns json
     language plpgsql set search_path = pg_catalog, pg_temp
 as $$

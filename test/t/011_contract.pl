@@ -32,7 +32,7 @@ is($node->safe_psql('postgres', q(select count(*) from mrprompt.requests_in_flig
 ok(wait_until(\&ended, 20), 'it ends, too');
 
 # --- a lock on a whole table: the calls give up quickly, the doctor names who holds it, and everything goes on afterwards
-my $locker = $node->background_psql('postgres');
+my $locker = $node->background_psql('postgres', timeout => 180 + 2 * ($ENV{SNAPSHOT_SECONDS} // 0));
 my $pid = $locker->query_safe('select pg_backend_pid()');
 my $running = ask('fake?words=20&pace=50');
 ok(wait_until(sub { $node->safe_psql('postgres', "select count(*) from mrprompt.deltas where request_id = '$running'") > 0 }, 20), 'a stream runs');
