@@ -114,7 +114,7 @@ start_fetchers() {
         "${as_owner[@]}" build/mrprompt-fetcher --dsn "host=$place dbname=postgres user=fetcher_login" --master-key-file "$place/master.keys" 2>/dev/null &
         fetchers+=($!)
     done
-    until [ "$(sql -c 'select count(*) from mrprompt_internal.fetchers')" = "$1" ]; do sleep 0.1; done
+    until [ "$(sql -c "select count(*) from mrprompt_internal.fetchers where kind = 'libpq'")" = $(($1 - 1)) ]; do sleep 0.1; done
 }
 stop_fetchers() {
     [ ${#fetchers[@]} = 0 ] || kill "${fetchers[@]}"
