@@ -91,8 +91,8 @@ declare
 begin
     if key_id is not null then
         select * into found_key from mrprompt.api_keys k
-        where k.id = pick_key.key_id and (k.user_id = acting or (k.user_id is null and exists (
-            select from mrprompt.key_grants g where g.key_id = k.id and (g.user_id is null or g.user_id = acting))));
+        where k.id = pick_key.key_id
+          and exists (select from mrprompt_internal.key_users u where u.key_id = k.id and (u.user_id is null or u.user_id = acting));
         if not found then
             raise exception using errcode = 'PT404', message = format('there is no key %s that you may use', key_id),
                 hint = 'select * from mrprompt.list_keys()';
@@ -109,8 +109,8 @@ begin
         return found_key;
     end if;
     select k.* into found_key from mrprompt.api_keys k
-    where k.provider = pick_key.provider and k.revoked_at is null and (k.user_id = acting or (k.user_id is null and exists (
-        select from mrprompt.key_grants g where g.key_id = k.id and (g.user_id is null or g.user_id = acting))))
+    where k.provider = pick_key.provider and k.revoked_at is null
+      and exists (select from mrprompt_internal.key_users u where u.key_id = k.id and (u.user_id is null or u.user_id = acting))
     order by k.user_id is null, k.created_at desc, k.id desc
     limit 1;
     return found_key;
@@ -251,8 +251,8 @@ begin
         provider_name := key.provider;
     elsif provider_name is null then
         select min(k.provider) into provider_name from mrprompt.api_keys k
-        where k.revoked_at is null and (k.user_id = acting or (k.user_id is null and exists (
-            select from mrprompt.key_grants g where g.key_id = k.id and (g.user_id is null or g.user_id = acting))))
+        where k.revoked_at is null
+          and exists (select from mrprompt_internal.key_users u where u.key_id = k.id and (u.user_id is null or u.user_id = acting))
         having count(distinct k.provider) = 1;
         if provider_name is null then
             raise exception using errcode = 'PT400', message = 'which provider? None is named, and your keys do not tell',

@@ -25,6 +25,57 @@ $$;
 comment on function mrprompt_internal.end_unusable(uuid[]) is
     'Ends claimed requests that have lost their provider or their key since they were made.';
 
+create function mrprompt_internal.hand_out(
+    ids uuid[], out shapes json, out jobs json, out usable uuid[],
+    out key_ids uuid[], out owners uuid[], out providers text[], out sealed text[])
+    language plpgsql set search_path = pg_catalog, pg_temp
+as $$
+begin
+    select array_agg(k.id order by k.id), array_agg(k.user_id order by k.id),
+        array_agg(k.provider::text order by k.id), array_agg(k.encrypted_key order by k.id)
+    into key_ids, owners, providers, sealed
+    from mrprompt.api_keys k
+    where k.id = any (array(select distinct r.key_id from mrprompt.requests r where r.id = any (ids))) and k.revoked_at is null;
+    if key_ids is not null then
+        -- Best effort: a row that somebody holds is left as it is.
+        update mrprompt.api_keys k set last_used = clock_timestamp()
+        where k.id = any (array(
+            select l.id from mrprompt.api_keys l
+            where l.id = any (key_ids) and (l.last_used is null or l.last_used < clock_timestamp() - interval '1 minute')
+            for no key update skip locked));
+    end if;
+
+    with used as materialized (
+        select p.name, row_number() over (order by p.name) - 1 as place, json_build_object(
+                'name', p.name, 'protocol', p.protocol, 'base_url', p.base_url, 'path', p.path, 'auth', p.auth,
+                'headers', p.headers, 'stream_usage', p.stream_usage, 'ca_file', p.ca_file,
+                'connect_timeout_ms', p.connect_timeout_ms, 'first_byte_timeout_ms', p.first_byte_timeout_ms,
+                'idle_timeout_ms', p.idle_timeout_ms, 'total_timeout_ms', p.total_timeout_ms,
+                'backoff_base_ms', p.backoff_base_ms, 'backoff_cap_ms', p.backoff_cap_ms, 'retry_on', p.retry_on,
+                'no_retry_on', p.no_retry_on, 'idempotency_header', p.idempotency_header,
+                'cooldown_percent', p.cooldown_percent, 'cooldown_attempts', p.cooldown_attempts) as shape
+        from mrprompt.providers p
+        where p.enabled and p.name = any (array(select distinct r.provider from mrprompt.requests r where r.id = any (ids)))
+    )
+    select (select json_agg(u.shape order by u.place) from used u), array_agg(r.id),
+        json_agg(json_build_object(
+            'request', r.id, 'attempt', q.attempt, 'failures', r.failures, 'provider', u.place,
+            'key', array_position(key_ids, r.key_id) - 1, 'key_id', r.key_id, 'model', r.model, 'stream', r.stream,
+            'options', r.options, 'payload', r.payload)
+            order by q.tag, r.id)
+    into shapes, usable, jobs
+    from mrprompt.requests r
+    join mrprompt_internal.queue q on q.request_id = r.id
+    join used u on u.name = r.provider
+    where r.id = any (ids)
+      and (r.key_id is null or (providers[array_position(key_ids, r.key_id)] = r.provider and exists (
+          select from mrprompt_internal.key_users u where u.key_id = r.key_id and (u.user_id is null or u.user_id = r.user_id))));
+end
+$$;
+comment on function mrprompt_internal.hand_out(uuid[]) is
+    'Claimed requests as a fetcher gets them: the rows of their providers, the jobs, and their sealed keys; usable: those that still have '
+    'their provider, and a key that their user may use.';
+
 create function mrprompt_internal.claim(
     args json, out body json, out key_ids uuid[], out owners uuid[], out providers text[], out sealed text[])
     language plpgsql security definer set search_path = pg_catalog, pg_temp
@@ -149,48 +200,9 @@ begin
         on conflict (request_id, seq) do nothing;
     end if;
 
-    select array_agg(k.id order by k.id), array_agg(k.user_id order by k.id),
-        array_agg(k.provider::text order by k.id), array_agg(k.encrypted_key order by k.id)
-    into key_ids, owners, providers, sealed
-    from mrprompt.api_keys k
-    where k.id = any (array(select distinct r.key_id from mrprompt.requests r where r.id = any (ids))) and k.revoked_at is null;
-    if key_ids is not null then
-        -- Best effort: a row that somebody holds is left as it is.
-        update mrprompt.api_keys k set last_used = moment
-        where k.id = any (array(
-            select l.id from mrprompt.api_keys l
-            where l.id = any (key_ids) and (l.last_used is null or l.last_used < moment - interval '1 minute')
-            for no key update skip locked));
-    end if;
-
-    with used as materialized (
-        select p.name, row_number() over (order by p.name) - 1 as place, json_build_object(
-                'name', p.name, 'protocol', p.protocol, 'base_url', p.base_url, 'path', p.path, 'auth', p.auth,
-                'headers', p.headers, 'stream_usage', p.stream_usage, 'ca_file', p.ca_file,
-                'connect_timeout_ms', p.connect_timeout_ms, 'first_byte_timeout_ms', p.first_byte_timeout_ms,
-                'idle_timeout_ms', p.idle_timeout_ms, 'total_timeout_ms', p.total_timeout_ms,
-                'backoff_base_ms', p.backoff_base_ms, 'backoff_cap_ms', p.backoff_cap_ms, 'retry_on', p.retry_on,
-                'no_retry_on', p.no_retry_on, 'idempotency_header', p.idempotency_header,
-                'cooldown_percent', p.cooldown_percent, 'cooldown_attempts', p.cooldown_attempts) as shape
-        from mrprompt.providers p
-        where p.enabled and p.name = any (array(select distinct r.provider from mrprompt.requests r where r.id = any (ids)))
-    )
-    select (select json_agg(u.shape order by u.place) from used u), array_agg(r.id),
-        json_agg(json_build_object(
-            'request', r.id, 'attempt', q.attempt, 'failures', r.failures, 'provider', u.place,
-            'key', array_position(key_ids, r.key_id) - 1, 'key_id', r.key_id, 'model', r.model, 'stream', r.stream,
-            'options', r.options, 'payload', r.payload)
-            order by q.tag, r.id)
-    into shapes, usable, jobs
-    from mrprompt.requests r
-    join mrprompt_internal.queue q on q.request_id = r.id
-    join used u on u.name = r.provider
-    where r.id = any (ids)
-      and (r.key_id is null or exists (
-          select from unnest(key_ids, owners, providers) k (id, owner, provider)
-          where k.id = r.key_id and k.provider = r.provider
-            and (k.owner = r.user_id or (k.owner is null and exists (
-                select from mrprompt.key_grants g where g.key_id = k.id and (g.user_id is null or g.user_id = r.user_id))))));
+    select h.key_ids, h.owners, h.providers, h.sealed, h.shapes, h.jobs, h.usable
+    into key_ids, owners, providers, sealed, shapes, jobs, usable
+    from mrprompt_internal.hand_out(ids) h;
     if cardinality(usable) is distinct from cardinality(ids) then
         perform mrprompt_internal.end_unusable(array(select i.id from unnest(ids) i (id) where i.id <> all (coalesce(usable, '{}'))));
     end if;

@@ -106,9 +106,6 @@ create function mrprompt_internal.cancels_for(fetcher_id uuid) returns json
     language plpgsql stable set search_path = pg_catalog, pg_temp
 as $$
 begin
-    if not exists (select from mrprompt_internal.cancels) then
-        return '[]';
-    end if;
     return (select coalesce(json_agg(c.request_id), '[]')
             from mrprompt_internal.queue q
             cross join lateral (select c.request_id from mrprompt_internal.cancels c where c.request_id = q.request_id offset 0) c

@@ -54,6 +54,12 @@ create index key_grants_of_user on mrprompt.key_grants (user_id);
 comment on table mrprompt.key_grants is 'Who may use a shared key. Written through grant_key and ungrant_key only.';
 comment on column mrprompt.key_grants.user_id is 'Null: everybody who may use mrprompt.';
 
+create view mrprompt_internal.key_users as
+    select k.id as key_id, k.user_id from mrprompt.api_keys k where k.user_id is not null
+    union all
+    select g.key_id, g.user_id from mrprompt.key_grants g join mrprompt.api_keys k on k.id = g.key_id and k.user_id is null;
+comment on view mrprompt_internal.key_users is 'Who may use which key: its owner, or whom a grant of a shared one names; null: everybody.';
+
 alter table mrprompt.api_keys enable row level security;
 create policy own_rows on mrprompt.api_keys for select to mrprompt_user
     using (user_id = (select mrprompt.current_user_id()));
@@ -170,7 +176,7 @@ begin
     from mrprompt.api_keys k
     where k.user_id = acting
        or (k.user_id is null and (admin or (k.revoked_at is null and exists (
-              select from mrprompt.key_grants g where g.key_id = k.id and (g.user_id is null or g.user_id = acting)))))
+              select from mrprompt_internal.key_users u where u.key_id = k.id and (u.user_id is null or u.user_id = acting)))))
     order by k.user_id is null, k.created_at, k.id;
 end
 $$;

@@ -96,9 +96,6 @@ as $$
 declare
     ids uuid[];
 begin
-    if not exists (select from mrprompt_internal.cancels) then
-        return 0;
-    end if;
     select array_agg(l.request_id) into ids from (
         select q.request_id
         from mrprompt_internal.cancels c

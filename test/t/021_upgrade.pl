@@ -53,7 +53,7 @@ is(content($history[0]) . '|' . content($history[1]), 'w1 w2 w3|again', 'with ke
 is(sql(q(select is_home, queued from mrprompt.status())), 't|0', 'status() answers');
 
 # --- one of each is on its way
-ok(local_fetcher('off'), 'the server has no fetcher of its own for now');
+ok(local_fetcher('off'), 'the server has no fetcher of its own');
 my $ghost = ask('fake?text=taken%20over');
 my $fetcher = sql(q(select mrprompt_internal.hello('{"contract": 1, "program": "gone", "kind": "libpq"}') ->> 'fetcher'));
 like(contract('claim', qq({"fetcher": "$fetcher", "room": 10, "bytes": 1000000})), qr/$ghost/, 'a fetcher takes a request, and is never heard of again');
