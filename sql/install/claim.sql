@@ -102,7 +102,9 @@ declare
 begin
     select exists (select from mrprompt_internal.cancels) as cancels, exists (select from mrprompt_internal.releases) as releases,
         exists (select from mrprompt_internal.pauses p where p.provider = '*') as all_paused,
-        exists (select from mrprompt_internal.pauses) or exists (select from mrprompt_internal.cooldowns) as holds
+        exists (select from mrprompt_internal.pauses) or exists (select from mrprompt_internal.cooldowns) as holds,
+        exists (select from mrprompt_internal.queue q
+                where q.fetcher_id is null and not q.ready and q.ready_at >= earliest and q.ready_at <= moment) as due
     into wished;
     body := json_build_object('providers', '[]'::json, 'jobs', '[]'::json, 'next_ms', null,
         'cancel', case when wished.cancels then mrprompt_internal.cancels_for(fetcher.id) else '[]' end);
@@ -115,7 +117,9 @@ begin
     if wished.releases then
         perform mrprompt_internal.apply_releases(1000);
     end if;
-    perform mrprompt_internal.make_due_ready(earliest, moment, 1000);
+    if wished.due then
+        perform mrprompt_internal.make_due_ready(earliest, moment, 1000);
+    end if;
 
     -- Somebody deleted the request: what is left of it would be looked at for ever.
     if full_scan then

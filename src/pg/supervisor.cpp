@@ -22,6 +22,7 @@ constexpr std::int64_t kStateEveryMs = 1000;
 constexpr std::int64_t kTendEveryMs = 5000;
 constexpr std::int64_t kTendAgainMs = 100;    // while there is more to do than one call may
 constexpr std::int64_t kNotifyEveryMs = 20;   // to clients, of changed requests
+constexpr std::int64_t kNotifyAfterMs = 2;    // who waits in a session goes first
 constexpr std::int64_t kAnnounceEveryMs = 5;  // to fetchers elsewhere, of new work
 constexpr std::int64_t kRetryMs = 1000;
 constexpr std::int64_t kHeldUpMs =
@@ -134,6 +135,7 @@ void Supervisor::notice_wake() {
 }
 
 void Supervisor::serve_children() {
+    bool const noted = changes_noted();
     for (const auto& child : children_.all()) {
         child->flush();
         // Who does not take its answer is not heard: at most one reply ever waits in memory.
@@ -142,6 +144,7 @@ void Supervisor::serve_children() {
         serve(*child);
         if (extension_gone_) return;
     }
+    if (!noted && changes_noted()) notify_due_ = std::max(notify_due_, monotonic_ms() + kNotifyAfterMs);
 }
 
 void Supervisor::serve(Child& child) {
