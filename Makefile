@@ -8,7 +8,7 @@ OBJS         = $(patsubst %.cpp,%.o,$(wildcard src/crypto/*.cpp src/pg/*.cpp)) \
                worker/core/frame.o worker/core/wiped_buffer.o worker/core/json_shape.o
 
 # The extension's SQL by topic, in the order in which it is installed.
-SQL_PARTS    = roles functions users providers prices keys requests usage queue contract cooldown \
+SQL_PARTS    = roles functions users providers prices keys rotation import requests usage queue contract cooldown \
                claim append settle tend chat read admin status attempts batches dead_letters retention forget \
                enable_supabase dump privileges
 INSTALL_SQL  = sql/$(EXTENSION)--$(EXTVERSION).sql
@@ -93,9 +93,11 @@ unit: build/unit-tests
 build/fake-provider: $(call objects,release,$(wildcard test/provider/*.cpp))
 	$(CXX) -o $@ $^ -lssl -lcrypto
 
-# --- the bench's ceiling: a bare libcurl loop -------------------------------------------------------------
+# --- the bench's ceilings: a bare libcurl loop, and OpenSSL alone ------------------------------------------
 build/curl-loop: $(call objects,release,bench/curl_loop.cpp)
 	$(CXX) -o $@ $^ -lcurl
+build/seal-loop: $(call objects,release,bench/seal_loop.cpp)
+	$(CXX) -o $@ $^ -lcrypto
 
 # --- the two commands, and others ------------------------------------------------------------------------
 demo:

@@ -81,3 +81,17 @@ create procedure bench_history(n integer) language sql as $$
     insert into mrprompt.usage (request_id, attempt, slot, user_id, provider, model, outcome, prompt_tokens, completion_tokens, cost, price_known)
     select id, 1, 0, user_id, 'fake', 'm', 'succeeded', 2, 3, 0.000008, true from history;
 $$;
+
+-- Microseconds of one evaluation of an expression, best of five rounds.
+create procedure bench_call(expression text, inout microseconds numeric default null) language plpgsql as $$
+declare
+    calls constant int := 200000;
+    started timestamptz;
+begin
+    for round in 1..5 loop
+        started := clock_timestamp();
+        -- offset 0 and the sum over i keep it from being evaluated once for all rows.
+        execute format('select count(v) from (select case when i > 0 then %s end as v from generate_series(1, %s) i offset 0) s', expression, calls);
+        microseconds := least(microseconds, round((1000 * bench_ms_since(started) / calls)::numeric, 3));
+    end loop;
+end $$;

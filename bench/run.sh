@@ -1,7 +1,7 @@
 #!/bin/bash
 # `make bench`: figures beside the machine's own ceilings, from one run.
 #
-#   bench/run.sh [queue] [slow] [mixed] [streams] [latency] [history]      (default: all)
+#   bench/run.sh [queue] [slow] [mixed] [streams] [latency] [history] [seal]      (default: all)
 #
 # BENCH_QUEUE, BENCH_SLOW, BENCH_STREAMS, BENCH_HISTORY: how many requests (default 40000, 1000, 10000, 1000000).
 set -euo pipefail
@@ -9,10 +9,10 @@ cd "$(dirname "$0")/.."
 as_root() { if [ "$(id -u)" = 0 ]; then "$@"; else sudo "$@"; fi; }
 .ci/setup
 mkdir -p build
-{ make -j"$(nproc)" all build/fake-provider build/curl-loop && as_root env PATH="$PATH" make install; } >build/build.log 2>&1 ||
+{ make -j"$(nproc)" all build/fake-provider build/curl-loop build/seal-loop && as_root env PATH="$PATH" make install; } >build/build.log 2>&1 ||
     { tail -n 30 build/build.log >&2; exit 1; }
 
-[ $# -gt 0 ] || set -- queue slow mixed streams latency history
+[ $# -gt 0 ] || set -- queue slow mixed streams latency history seal
 queue=${BENCH_QUEUE:-40000}
 slow=${BENCH_SLOW:-1000}
 streams=${BENCH_STREAMS:-10000}
@@ -252,6 +252,22 @@ bench_history() {
     row "with $((queue * 3)) requests in the tables at most" "$before"
     row "with $history more" "$after"
     row '  ratio' "$(ratio "$after" "$before")"
+}
+
+# us_per_call EXPRESSION: microseconds that its evaluation takes, best of five.
+us_per_call() { sql -c "call bench_call(\$bench\$$1\$bench\$)"; }
+
+bench_seal() {
+    local plain=sk-bench-0123456789012345678901234567890123456789012 key='019a0000-0000-7000-8000-000000000001' empty sealed raw what
+    section 'Sealing and opening a key, microseconds a call' seal
+    sealed=$(sql -c "select mrprompt.encrypt_key('$plain', '$key', '$key', 'openai')")
+    empty=$(us_per_call 'pg_backend_pid()')
+    raw=$(build/seal-loop)
+    row 'encrypt_key' "$(us_per_call "mrprompt.encrypt_key('$plain', '$key', '$key', 'openai')")"
+    row '  OpenSSL alone' "$(field seal <<<"$raw")"
+    row 'decrypt_key' "$(us_per_call "mrprompt.decrypt_key('$sealed', '$key', '$key', 'openai')")"
+    row '  OpenSSL alone' "$(field open <<<"$raw")"
+    row 'an empty call' "$empty"
 }
 
 echo "$(nproc) cores, PostgreSQL $(sql -c 'show server_version' | cut -d' ' -f1), default settings"

@@ -3,10 +3,13 @@
 create table mrprompt_internal.master_keys (
     id text primary key,
     fingerprint text not null check (fingerprint ~ '^[0-9a-f]{16}$'),
-    first_used timestamptz not null default now()
+    first_used timestamptz not null default now(),
+    retired_at timestamptz
 );
 comment on table mrprompt_internal.master_keys is
     'The master keys that something in this database was sealed with: by their fingerprints a foreign keyring is told from a damaged key.';
+
+comment on column mrprompt_internal.master_keys.retired_at is 'Since when nothing may be sealed with it any more.';
 
 create table mrprompt_internal.lookup_key (
     id boolean primary key default true check (id),

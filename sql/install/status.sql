@@ -94,6 +94,12 @@ begin
     elsif server.launcher_pid is null then
         return query select 'error', 'The launcher does not run.', 'Look into the server log; it is started again every 5 seconds.';
     end if;
+    if server.preloaded and exists (
+        select from string_to_table(split_part(current_setting('shared_preload_libraries') || ',', 'mrprompt,', 2), ',') later
+        where btrim(later, ' "') in ('pg_stat_statements', 'pg_stat_monitor')) then
+        return query select 'warning', 'shared_preload_libraries names pg_stat_statements behind mrprompt: it sees keys in EXECUTE, DO and the like.',
+            'Name mrprompt last, and restart the server; then select pg_stat_statements_reset().';
+    end if;
     if server.preloaded and server.supervisor_pid is null and server.free_worker_slots < 1 then
         return query select 'error', 'No background worker slot is free for the supervisor.',
             format('Raise max_worker_processes (now %s): one for the launcher, and one for each database that is at work.', current_setting('max_worker_processes'));

@@ -41,6 +41,8 @@ alter table mrprompt.requests
     add column options json,
     add column batch_id uuid;
 
+alter table mrprompt_internal.master_keys add column retired_at timestamptz;
+
 alter table mrprompt.usage add column estimated boolean not null default false;
 
 -- The bounds of living fetchers begin anew: tags take the place of times.

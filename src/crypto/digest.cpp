@@ -124,8 +124,8 @@ std::optional<std::string> from_base64(std::string_view text) {
     while (padding < 2 && padding < text.size() && text[text.size() - 1 - padding] == '=') ++padding;
     text.remove_suffix(padding);
 
-    std::string bytes;
-    bytes.reserve(text.size() * 3 / 4);
+    std::string bytes(text.size() * 3 / 4, '\0');
+    char* byte = bytes.data();
     std::uint32_t pending = 0;
     int bits = 0;
     for (const unsigned char digit : text) {
@@ -134,7 +134,7 @@ std::optional<std::string> from_base64(std::string_view text) {
         bits += 6;
         if (bits >= 8) {
             bits -= 8;
-            bytes += static_cast<char>(pending >> bits);
+            *byte++ = static_cast<char>(pending >> bits);
             pending &= (1u << bits) - 1;
         }
     }

@@ -31,8 +31,13 @@ public:
 
 private:
     void take(Secret& other) {
-        bytes_ = other.bytes_;  // a move of a short string would leave the bytes behind
-        other.wipe();
+        // A move of a long string takes its memory along; of a short one, it would leave the bytes behind.
+        if (other.bytes_.size() > std::string().capacity()) {
+            bytes_ = std::move(other.bytes_);
+        } else {
+            bytes_ = other.bytes_;
+            other.wipe();
+        }
     }
     void wipe() {
         if (!bytes_.empty()) OPENSSL_cleanse(bytes_.data(), bytes_.size());

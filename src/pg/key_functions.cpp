@@ -1,10 +1,11 @@
-// add_key and update_key: a provider key is sealed here and reaches its row in no other form.
+// add_key, update_key and the imports: a provider key is sealed here and reaches its row in no other form.
 #include "pg/boundary.hpp"
 
 #include <optional>
 
+#include "crypto/foreign_text.hpp"
 #include "pg/identity.hpp"
-#include "pg/owner_query.hpp"
+#include "pg/key_store.hpp"
 #include "pg/secret_functions.hpp"
 #include "pg/server_keyring.hpp"
 #include "pg/uuid.hpp"
@@ -12,68 +13,18 @@
 namespace mrprompt {
 namespace {
 
-constexpr std::size_t kMaxNameBytes = 200;
-
-// A secret in the forms in which a row holds it.
-struct StoredForms {
-    std::string sealed, hash, masked;
-};
-
-StoredForms stored_forms(std::string_view api_key, const Binding& binding) {
-    return {seal_in_database(Secret(api_key), binding), hash_key(api_key), mask_key(api_key)};
-}
-
-pg::Value text_value(std::string_view text) {
-    return pg::Value::of(pg::call([&] { return pg::text_datum(text); }));
-}
-
-void check_metadata(Jsonb* metadata) {
-    if (!JB_ROOT_IS_OBJECT(metadata))
-        throw SqlError{
-            kBadInput, "metadata must be a JSON object", {}, "For example: {\"agent_name\": \"support\"}"};
-}
-
-void check_name(std::string_view name) {
-    if (name.size() > kMaxNameBytes) throw SqlError{kBadInput, "the name of a key has at most 200 bytes"};
-}
-
-// A provider may be misspelt, or be the secret itself in the wrong place: the error lists names and shows
-// nothing.
-void check_provider(std::string_view provider) {
-    static pg::Statement known{
-        "select true from mrprompt.providers p where p.name operator(pg_catalog.=) $1", 1, {TEXTOID}};
-    static pg::Statement names{
-        "select pg_catalog.string_agg(p.name, ', ' order by p.name) from mrprompt.providers p where "
-        "p.enabled",
-        0,
-        {}};
-    const pg::Value value = text_value(provider);
-    if (pg::query_as_owner(known, &value, pg::Snapshot::fresh).found) return;
-    const pg::Row row = pg::query_as_owner(names, nullptr, pg::Snapshot::fresh);
-    throw SqlError{
-        kBadInput,
-        "there is no provider of that name",
-        {},
-        row.has(0) ? "Providers: " + std::string(row.text(0)) : "An administrator adds providers."};
+std::string_view text_or_empty(FunctionCallInfo fcinfo, int n) {
+    return PG_ARGISNULL(n) ? std::string_view() : pg::text_argument(fcinfo, n);
 }
 
 // The owner of a key to be added: nobody for a shared one, else the acting user.
 std::optional<pg_uuid_t> owner_of_new_key(bool shared, const pg::Value& user_id) {
-    if (shared) {
-        if (!pg::call([] { return caller_is_admin(); }))
-            throw SqlError{ERRCODE_INSUFFICIENT_PRIVILEGE, "only mrprompt_admin may add shared keys"};
-        if (!user_id.is_null)
-            throw SqlError{kBadInput, "a shared key belongs to no user", {}, "Leave user_id out."};
-        return std::nullopt;
-    }
-    static pg::Statement acting{"select mrprompt_internal.acting_user($1)", 1, {UUIDOID}};
-    const pg::Row row = pg::query_as_owner(acting, &user_id, pg::Snapshot::fresh);
-    if (!row.has(0)) throw SqlError{ERRCODE_INSUFFICIENT_PRIVILEGE, "this session acts for no user"};
-    return *DatumGetUUIDP(row.values[0]);
-}
-
-pg::Value argument(FunctionCallInfo fcinfo, int n) {
-    return PG_ARGISNULL(n) ? pg::Value{} : pg::Value::of(PG_GETARG_DATUM(n));
+    if (!shared) return acting_user(user_id);
+    if (!pg::call([] { return caller_is_admin(); }))
+        throw SqlError{ERRCODE_INSUFFICIENT_PRIVILEGE, "only mrprompt_admin may add shared keys"};
+    if (!user_id.is_null)
+        throw SqlError{kBadInput, "a shared key belongs to no user", {}, "Leave user_id out."};
+    return std::nullopt;
 }
 
 Datum returned(const pg_uuid_t& id) {
@@ -93,32 +44,92 @@ MRPROMPT_SECRET_FUNCTION(add_key) {
     if (PG_ARGISNULL(0) || PG_ARGISNULL(1))
         throw SqlError{
             kBadInput, "add_key needs a provider and an API key", {}, "add_key(provider, api_key)"};
-    const std::string_view provider = pg::text_argument(fcinfo, 0);
+    NewKey key{};
+    key.provider = pg::text_argument(fcinfo, 0);
+    key.metadata = pg::Value::argument(fcinfo, 2);
+    key.name = pg::Value::argument(fcinfo, 3);
     const std::string_view api_key = pg::text_argument(fcinfo, 1);
-    const std::string_view name = PG_ARGISNULL(3) ? std::string_view() : pg::text_argument(fcinfo, 3);
-    if (!PG_ARGISNULL(2)) check_metadata(PG_GETARG_JSONB_P(2));
-    const bool shared = !PG_ARGISNULL(5) && PG_GETARG_BOOL(5);
+    check_metadata(key.metadata);
+    check_name(text_or_empty(fcinfo, 3));
+    key.owner = owner_of_new_key(!PG_ARGISNULL(5) && PG_GETARG_BOOL(5), pg::Value::argument(fcinfo, 4));
+    key.id = uuidv7();
+    store_key(key, api_key);
+    return returned(key.id);
+}
 
-    check_name(name);
-    const std::optional<pg_uuid_t> owner = owner_of_new_key(shared, argument(fcinfo, 4));
-    check_provider(provider);
-    check_api_key(api_key);
+// mrprompt.import_key(user_id uuid, provider text, ciphertext text, old_key text, associated_data text,
+// metadata jsonb, name text) returns uuid.
+MRPROMPT_SECRET_FUNCTION(import_key) {
+    conceal_statement("select mrprompt.import_key(…)");
+    if (PG_ARGISNULL(1) || PG_ARGISNULL(2) || PG_ARGISNULL(3))
+        throw SqlError{kBadInput,
+                       "import_key needs a provider, a ciphertext and the key that opens it",
+                       {},
+                       "import_key(user_id, provider, ciphertext, old_key)"};
+    NewKey key{};
+    key.provider = pg::text_argument(fcinfo, 1);
+    key.metadata = pg::Value::argument(fcinfo, 5);
+    key.name = pg::Value::argument(fcinfo, 6);
+    const std::string_view ciphertext = pg::text_argument(fcinfo, 2);
+    const std::string_view old_key = pg::text_argument(fcinfo, 3);
+    const std::string_view associated_data = text_or_empty(fcinfo, 4);
+    check_metadata(key.metadata);
+    check_name(text_or_empty(fcinfo, 6));
+    key.owner = acting_user(pg::Value::argument(fcinfo, 0));
+    const Result<Secret> opened = open_foreign(ciphertext, old_key, associated_data);
+    if (!opened) throw SqlError{kBadInput, opened.error().message, {}, kForeignTextHint};
+    key.id = uuidv7();
+    store_key(key, opened->view());
+    return returned(key.id);
+}
 
-    const pg_uuid_t id = uuidv7();
-    const StoredForms forms = stored_forms(
-        api_key, {uuid_text(id), owner ? uuid_text(*owner) : std::string(), std::string(provider)});
-    static pg::Statement insert{
-        "insert into mrprompt.api_keys (id, user_id, provider, encrypted_key, key_hash, masked_key, "
-        "metadata, name) "
-        "values ($1, $2, $3, $4, $5, $6, coalesce($7, '{}'::pg_catalog.jsonb), $8)",
-        8,
-        {UUIDOID, UUIDOID, TEXTOID, TEXTOID, TEXTOID, TEXTOID, JSONBOID, TEXTOID}};
-    const pg::Value values[] = {pg::Value::of(id),      owner ? pg::Value::of(*owner) : pg::Value{},
-                                text_value(provider),   text_value(forms.sealed),
-                                text_value(forms.hash), text_value(forms.masked),
-                                argument(fcinfo, 2),    argument(fcinfo, 3)};
-    pg::query_as_owner(insert, values, pg::Snapshot::fresh);
-    return returned(id);
+// mrprompt_internal.adopt_key(id uuid, user_id uuid, provider text, ciphertext text, old_key text,
+// associated_data text, metadata jsonb, last_used timestamptz, created_at timestamptz, updated_at
+// timestamptz) returns text: why the row was not adopted, or null. Its caller has checked that it is an
+// admin's wish.
+MRPROMPT_SECRET_FUNCTION(adopt_key) {
+    for (const auto& [number, what] :
+         {std::pair{0, "id"}, {2, "provider"}, {3, "encrypted_key"}, {4, "old_key"}})
+        if (PG_ARGISNULL(number)) return pg::Value::of(std::string(what) + " is null").datum;
+    NewKey key{};
+    key.id = *PG_GETARG_UUID_P(0);
+    if (!PG_ARGISNULL(1)) key.owner = *PG_GETARG_UUID_P(1);
+    key.provider = pg::text_argument(fcinfo, 2);
+    key.metadata = pg::Value::argument(fcinfo, 6);
+    key.last_used = pg::Value::argument(fcinfo, 7);
+    key.created_at = pg::Value::argument(fcinfo, 8);
+    key.updated_at = pg::Value::argument(fcinfo, 9);
+    const Result<Secret> opened =
+        open_foreign(pg::text_argument(fcinfo, 3), pg::text_argument(fcinfo, 4), text_or_empty(fcinfo, 5));
+    if (!opened) return pg::Value::of(opened.error().message).datum;
+    std::string problem;
+    try {
+        check_metadata(key.metadata);
+        store_key(key, opened->view());
+    } catch (const SqlError& error) {
+        if (error.sqlstate == ERRCODE_CONFIG_FILE_ERROR) throw;  // no row would fare better
+        problem = error.message;
+    }
+    if (problem.empty()) PG_RETURN_NULL();
+    return pg::Value::of(problem).datum;
+}
+
+// mrprompt_internal.reseal(sealed text, key_id uuid, user_id uuid, provider text) returns text, null where it
+// does not open: for reseal_keys().
+MRPROMPT_FUNCTION(reseal) {
+    const auto uuid_or_empty = [&](int n) {
+        return PG_ARGISNULL(n) ? std::string() : uuid_text(*PG_GETARG_UUID_P(n));
+    };
+    const Binding binding{uuid_or_empty(1), uuid_or_empty(2), std::string(text_or_empty(fcinfo, 3))};
+    const OpenedKey opened = open_for_relay(text_or_empty(fcinfo, 0), binding);
+    if (!opened.opened) PG_RETURN_NULL();
+    return pg::Value::of(seal_in_database(opened.key, binding)).datum;
+}
+
+// mrprompt_internal.conceal_adoption(): for adopt_api_keys(), whose statement holds a secret.
+MRPROMPT_FUNCTION(conceal_adoption) {
+    conceal_statement("select * from mrprompt.adopt_api_keys(…)");
+    PG_RETURN_VOID();
 }
 
 // mrprompt.update_key(key_id uuid, api_key text, metadata jsonb, name text) returns uuid; what is null stays.
@@ -126,13 +137,12 @@ MRPROMPT_SECRET_FUNCTION(update_key) {
     conceal_statement("select mrprompt.update_key(…)");
     if (PG_ARGISNULL(0))
         throw SqlError{kBadInput, "update_key needs the id of a key", {}, "list_keys() shows your keys."};
-    const std::string_view api_key = PG_ARGISNULL(1) ? std::string_view() : pg::text_argument(fcinfo, 1);
-    const std::string_view name = PG_ARGISNULL(3) ? std::string_view() : pg::text_argument(fcinfo, 3);
-    if (!PG_ARGISNULL(2)) check_metadata(PG_GETARG_JSONB_P(2));
+    const std::string_view api_key = text_or_empty(fcinfo, 1);
     const pg_uuid_t id = *PG_GETARG_UUID_P(0);
     const bool new_secret = !PG_ARGISNULL(1);
 
-    check_name(name);
+    check_metadata(pg::Value::argument(fcinfo, 2));
+    check_name(text_or_empty(fcinfo, 3));
     if (new_secret) check_api_key(api_key);
     static pg::Statement lock{
         "select k.user_id, k.provider::pg_catalog.text, k.revoked_at from "
@@ -153,7 +163,7 @@ MRPROMPT_SECRET_FUNCTION(update_key) {
             api_key, {uuid_text(id), row.has(0) ? uuid_text(*DatumGetUUIDP(row.values[0])) : std::string(),
                       std::string(row.text(1))});
     }
-    const auto form = [&](const std::string& text) { return new_secret ? text_value(text) : pg::Value{}; };
+    const auto form = [&](const std::string& text) { return new_secret ? pg::Value::of(text) : pg::Value{}; };
     static pg::Statement update{
         "update mrprompt.api_keys k set encrypted_key = coalesce($2, k.encrypted_key), key_hash = "
         "coalesce($3, k.key_hash), "
@@ -166,8 +176,8 @@ MRPROMPT_SECRET_FUNCTION(update_key) {
                                 form(forms.sealed),
                                 form(forms.hash),
                                 form(forms.masked),
-                                argument(fcinfo, 2),
-                                argument(fcinfo, 3)};
+                                pg::Value::argument(fcinfo, 2),
+                                pg::Value::argument(fcinfo, 3)};
     pg::query_as_owner(update, values, pg::Snapshot::fresh);
     if (new_secret) {
         // Whatever the old secret was refused for, the new one is tried.

@@ -1,34 +1,54 @@
-// The emit_log_hook behind install_log_guard.
+// The hooks behind install_log_guard.
 #include "pg/log_guard.hpp"
 
 #include "pg/prelude.hpp"
 
+#include <algorithm>
+#include <string_view>
+
 namespace mrprompt {
 namespace {
 
-const char* const kTakeSecrets[] = {"add_key", "update_key", "encrypt_key", "hash_key", "mask_key"};
+const char* const kTakeSecrets[] = {"add_key",  "update_key", "encrypt_key",   "hash_key",
+                                    "mask_key", "import_key", "adopt_api_keys"};
+constexpr char kCommonPart[] = "_key";  // one search tells almost every statement of the world apart
 
-emit_log_hook_type previous_hook = nullptr;
-bool secret_prepared = false;  // a prepared statement of this session names a function that takes a secret
+emit_log_hook_type previous_emit_hook = nullptr;
+post_parse_analyze_hook_type previous_analyze_hook = nullptr;
+bool secret_prepared = false;  // this session has seen a statement that names a function that takes a secret
 bool emitting_hidden = false;
 
 bool names_secret_function(const char* statement) {
-    for (const char* name : kTakeSecrets)
-        if (strcasestr(statement, name) != nullptr) return true;
-    return false;
+    if (strcasestr(statement, kCommonPart) == nullptr) return false;
+    return std::any_of(std::begin(kTakeSecrets), std::end(kTakeSecrets),
+                       [&](const char* name) { return strcasestr(statement, name) != nullptr; });
 }
 
-bool carries_secret(const char* statement) {
-    if (statement == nullptr) return false;
-    return names_secret_function(statement) ||
-           (secret_prepared && strcasestr(statement, "execute") != nullptr);
+// What a log line may say besides a statement: "duration: 12.345 ms", in any language; empty where it says
+// nothing of that.
+std::string_view duration_in(const char* message) {
+    constexpr std::size_t kMost = 40;
+    std::string_view const text{message, strnlen(message, kMost)};
+    std::size_t const number = text.find_first_of("0123456789");
+    if (number == std::string_view::npos) return {};
+    std::size_t const end = text.find_first_not_of("0123456789.", number);
+    if (end == std::string_view::npos || !text.substr(end).starts_with(" ms")) return {};
+    return text.substr(0, end + 3);
 }
 
-// PostgreSQL's own errors quote what they stumble over, which may be the key. One that was hidden already
+// PostgreSQL's own messages quote what they are about, which may be the key. An error that was hidden already
 // comes from behind a secret door, in words that hold none.
 void hide(ErrorData* error) {
-    static char message[] = "a statement that carries an API key failed";
-    if (error->elevel >= ERROR && !error->hide_stmt) {
+    static char message[100];
+    if (error->elevel < ERROR || !error->hide_stmt) {
+        std::string_view const duration = error->elevel < ERROR && error->message != nullptr
+                                              ? duration_in(error->message)
+                                              : std::string_view{};
+        if (error->elevel < ERROR)
+            snprintf(message, sizeof message, "%.*s%sa statement that carries an API key",
+                     static_cast<int>(duration.size()), duration.data(), duration.empty() ? "" : "  ");
+        else
+            snprintf(message, sizeof message, "a statement that carries an API key failed");
         error->message = message;
         error->detail = nullptr;
         error->detail_log = nullptr;
@@ -40,12 +60,18 @@ void hide(ErrorData* error) {
     error->hide_ctx = true;
 }
 
+bool may_show_secret(const ErrorData* error) {
+    if (debug_query_string != nullptr && carries_secret(debug_query_string)) return true;
+    // What is logged between statements: the plan of a portal that ended, for instance.
+    return error->message != nullptr && names_secret_function(error->message);
+}
+
 // A hook may take a record from the log but not change it: the client gets the same one afterwards. So a
 // hidden copy takes its place for the log alone. Runs while an error is reported: allocates nothing, raises
 // nothing.
 void guard_log(ErrorData* error) {
-    if (emitting_hidden || !error->output_to_server || !carries_secret(debug_query_string)) {
-        if (previous_hook != nullptr) previous_hook(error);
+    if (emitting_hidden || !error->output_to_server || !may_show_secret(error)) {
+        if (previous_emit_hook != nullptr) previous_emit_hook(error);
         return;
     }
     ErrorData const original = *error;
@@ -58,15 +84,34 @@ void guard_log(ErrorData* error) {
     error->output_to_server = false;
 }
 
+// A statement prepared by the protocol is executed by name later, like one that PREPARE made.
+void note_statement(ParseState* state, Query* query, JumbleState* jumble) {
+    if (previous_analyze_hook != nullptr) previous_analyze_hook(state, query, jumble);
+    if (!secret_prepared && state->p_sourcetext != nullptr)
+        secret_prepared = names_secret_function(state->p_sourcetext);
+}
+
 }  // namespace
 
 void install_log_guard() {
-    previous_hook = emit_log_hook;
+    previous_emit_hook = emit_log_hook;
     emit_log_hook = guard_log;
+    previous_analyze_hook = post_parse_analyze_hook;
+    post_parse_analyze_hook = note_statement;
 }
 
-void note_prepared(const char* statement) {
-    secret_prepared = secret_prepared || names_secret_function(statement);
+bool carries_secret(const char* statement) {
+    return names_secret_function(statement) ||
+           (secret_prepared && strcasestr(statement, "execute") != nullptr);
+}
+
+const char* without_literals(const char* statement) {
+    char* shown = pstrdup(statement);
+    char* at = shown;
+    while (*at != '\0' && *at != '\'' && !(*at == '$' && (at[1] < '0' || at[1] > '9'))) ++at;
+    for (; *at != '\0'; ++at)
+        if (*at != '\n') *at = '.';
+    return shown;
 }
 
 }  // namespace mrprompt

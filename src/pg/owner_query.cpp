@@ -33,6 +33,10 @@ Row first_row() {
 
 }  // namespace
 
+Value Value::of(std::string_view text) {
+    return of(call([&] { return text_datum(text); }));
+}
+
 Row query_as_owner(Statement& statement, const Value* values, Snapshot snapshot) {
     return call([&] {
         Datum datums[kMaxParameters] = {};

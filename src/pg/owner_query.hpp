@@ -6,7 +6,7 @@
 
 namespace mrprompt::pg {
 
-inline constexpr int kMaxParameters = 10;
+inline constexpr int kMaxParameters = 12;
 inline constexpr int kMaxColumns = 4;
 
 // A statement with its kept plan; make it `static`. Names and operators in `sql` are qualified in full: the
@@ -25,6 +25,10 @@ struct Value {
 
     static Value of(Datum datum) { return {datum, false}; }
     static Value of(const pg_uuid_t& id) { return {UUIDPGetDatum(&id), false}; }
+    static Value of(std::string_view text);  // a copy, in the current memory context
+    static Value argument(FunctionCallInfo fcinfo, int n) {
+        return PG_ARGISNULL(n) ? Value{} : of(PG_GETARG_DATUM(n));
+    }
 };
 
 // The first row, if any; its values live in the memory context that was current at the call.

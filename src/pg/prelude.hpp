@@ -38,6 +38,7 @@ extern "C" {
 #include <nodes/parsenodes.h>
 #include <nodes/pathnodes.h>
 #include <optimizer/plancat.h>
+#include <parser/analyze.h>
 #include <pgstat.h>
 #include <port/atomics.h>
 #include <postmaster/bgworker.h>

@@ -139,14 +139,15 @@ void wake_if_known() {
 void run(PlannedStmt* statement, const char* query, bool read_only_tree, ProcessUtilityContext context,
          ParamListInfo parameters, QueryEnvironment* environment, DestReceiver* destination,
          QueryCompletion* completion) {
+    // What runs is the parse tree; the text is for who keeps statistics of it.
+    const char* const text = carries_secret(query) ? without_literals(query) : query;
     (previous_hook != nullptr ? previous_hook : standard_ProcessUtility)(
-        statement, query, read_only_tree, context, parameters, environment, destination, completion);
+        statement, text, read_only_tree, context, parameters, environment, destination, completion);
 }
 
 void process_utility(PlannedStmt* statement, const char* query, bool read_only_tree,
                      ProcessUtilityContext context, ParamListInfo parameters, QueryEnvironment* environment,
                      DestReceiver* destination, QueryCompletion* completion) {
-    if (IsA(statement->utilityStmt, PrepareStmt)) note_prepared(query);
     Oid const database =
         shared_state() != nullptr ? database_to_free(statement->utilityStmt) : static_cast<Oid>(InvalidOid);
     if (!OidIsValid(database)) {

@@ -43,12 +43,12 @@ pg_uuid_t uuidv7() {
 
 std::string uuid_text(const pg_uuid_t& id) {
     static constexpr char kDigits[] = "0123456789abcdef";
-    std::string text;
-    text.reserve(36);
+    std::string text(36, '-');
+    char* digit = text.data();
     for (int i = 0; i < UUID_LEN; ++i) {
-        if (i == 4 || i == 6 || i == 8 || i == 10) text += '-';
-        text += kDigits[id.data[i] >> 4];
-        text += kDigits[id.data[i] & 15];
+        if (i == 4 || i == 6 || i == 8 || i == 10) ++digit;
+        *digit++ = kDigits[id.data[i] >> 4];
+        *digit++ = kDigits[id.data[i] & 15];
     }
     return text;
 }

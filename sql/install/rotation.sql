@@ -1,0 +1,167 @@
+-- Master keys over time: sealing everything anew under the active one, and taking an old one out of use.
+
+create function mrprompt_internal.refuse_retired() returns trigger
+    language plpgsql security definer set search_path = pg_catalog, pg_temp
+as $$
+declare
+    sealed constant text := to_jsonb(new) ->> tg_argv[0];
+    master mrprompt_internal.master_keys;
+begin
+    -- Share-locked: retire_master_key() waits for us, or we for it.
+    select * into master from mrprompt_internal.master_keys m where m.id = split_part(sealed, '.', 2) for share;
+    if master.retired_at is not null then
+        raise exception using errcode = 'PT409', message = format('master key %s is retired', master.id),
+            detail = format('It was retired at %s; this session still has an older master key file in mind.', master.retired_at),
+            hint = 'select pg_reload_conf(), and try again.';
+    end if;
+    return new;
+end
+$$;
+comment on function mrprompt_internal.refuse_retired() is 'Nothing is stored that was sealed with a retired master key; its argument names the sealed column.';
+create trigger refuse_retired before insert or update of encrypted_key on mrprompt.api_keys
+    for each row when (new.encrypted_key <> '') execute function mrprompt_internal.refuse_retired('encrypted_key');
+create trigger refuse_retired before insert or update on mrprompt_internal.lookup_key
+    for each row execute function mrprompt_internal.refuse_retired('sealed');
+
+create function mrprompt_internal.reseal(sealed text, key_id uuid, user_id uuid, provider text) returns text
+    language c volatile as 'MODULE_PATHNAME', 'reseal';
+comment on function mrprompt_internal.reseal(text, uuid, uuid, text) is
+    'A sealed text, sealed anew under the active master key; null where it does not open.';
+
+create function mrprompt_internal.reseal_batch(after uuid, batch integer, out last uuid, out resealed bigint, out failed bigint)
+    language plpgsql volatile security definer set search_path = pg_catalog, pg_temp
+as $$
+declare
+    active text;
+    key record;
+    anew text;
+begin
+    perform mrprompt_internal.require_admin('seal keys anew');
+    -- The lookup key first: it is one row, and sealing anything fails with the reason where no key is active.
+    update mrprompt_internal.lookup_key l set sealed = coalesce(mrprompt_internal.reseal(l.sealed, null, null, 'mrprompt lookup key'), l.sealed)
+    where after is null;
+    select s.active_id into active from mrprompt_internal.keyring_state() s;
+    if active is null then
+        perform mrprompt.encrypt_key('nothing is sealed with it');
+    end if;
+    resealed := 0;
+    failed := 0;
+    for key in
+        select k.id, k.user_id, k.provider, k.encrypted_key from mrprompt.api_keys k
+        where (after is null or k.id > after) and k.encrypted_key <> '' and split_part(k.encrypted_key, '.', 2) <> active
+        order by k.id limit greatest(batch, 1) for no key update skip locked
+    loop
+        last := key.id;
+        anew := mrprompt_internal.reseal(key.encrypted_key, key.id, key.user_id, key.provider);
+        if anew is null then
+            failed := failed + 1;
+            raise warning using message = format('key %s does not open', key.id),
+                detail = format('It is sealed under master key %s, for provider %s.', split_part(key.encrypted_key, '.', 2), key.provider),
+                hint = 'select * from mrprompt.doctor() tells what is wrong with the master keys; a key that is lost for good is revoked with revoke_key().';
+        else
+            update mrprompt.api_keys k set encrypted_key = anew where k.id = key.id;
+            resealed := resealed + 1;
+        end if;
+    end loop;
+end
+$$;
+comment on function mrprompt_internal.reseal_batch(uuid, integer) is
+    'One batch of reseal_keys(): keys behind `after` that are not sealed under the active master key; last: null when there was none.';
+
+create procedure mrprompt.reseal_keys(
+    batch integer default 100, inout resealed bigint default null, inout failed bigint default null, inout remaining bigint default null)
+    language plpgsql
+as $$
+declare
+    done record;
+    after uuid;
+begin
+    resealed := 0;
+    failed := 0;
+    loop
+        select * into done from mrprompt_internal.reseal_batch(after, batch);
+        commit;
+        exit when done.last is null;
+        resealed := resealed operator(pg_catalog.+) done.resealed;
+        failed := failed operator(pg_catalog.+) done.failed;
+        after := done.last;
+    end loop;
+    select coalesce(pg_catalog.sum(s.keys), 0) into remaining from mrprompt.key_seal_status s where not s.active;
+end
+$$;
+comment on procedure mrprompt.reseal_keys(integer, bigint, bigint, bigint) is
+    'Admins: seals all keys anew under the active master key, some at a time, each time committing; may be stopped and called again. '
+    'remaining: keys under other master keys, which were in use or do not open. PT4xx and F0000 as encrypt_key().';
+
+create function mrprompt_internal.key_seal_status()
+    returns table (master_key_id text, fingerprint text, active boolean, in_file boolean, keys bigint, lookup_key boolean,
+                   first_used timestamptz, retired_at timestamptz)
+    language plpgsql volatile security definer set search_path = pg_catalog, pg_temp
+as $$
+declare
+    state record;
+begin
+    perform mrprompt_internal.require_admin('look at the master keys');
+    select s.active_id, s.ids into state from mrprompt_internal.keyring_state() s;
+    return query
+    select coalesce(m.id, f.id), m.fingerprint, coalesce(coalesce(m.id, f.id) = state.active_id, false), f.id is not null,
+        (select count(*) from mrprompt.api_keys k where split_part(k.encrypted_key, '.', 2) = coalesce(m.id, f.id)),
+        exists (select from mrprompt_internal.lookup_key l where split_part(l.sealed, '.', 2) = coalesce(m.id, f.id)),
+        m.first_used, m.retired_at
+    from mrprompt_internal.master_keys m full join unnest(state.ids) f (id) on f.id = m.id
+    order by 3, 7 nulls last, 1;
+end
+$$;
+comment on function mrprompt_internal.key_seal_status() is 'For key_seal_status.';
+
+create view mrprompt.key_seal_status with (security_invoker = true) as
+    select * from mrprompt_internal.key_seal_status();
+comment on view mrprompt.key_seal_status is 'Admins: how much is sealed under each master key.';
+comment on column mrprompt.key_seal_status.fingerprint is 'Tells keys of one id apart; null: nothing was sealed with it yet.';
+comment on column mrprompt.key_seal_status.active is 'Whether new keys are sealed with it: the last line of the file.';
+comment on column mrprompt.key_seal_status.in_file is 'Whether this server''s master key file holds it.';
+comment on column mrprompt.key_seal_status.keys is 'Provider keys sealed with it.';
+comment on column mrprompt.key_seal_status.lookup_key is 'Whether the key of hash_key() is sealed with it.';
+
+create function mrprompt_internal.retire_master_key(id text) returns void
+    language plpgsql volatile security definer set search_path = pg_catalog, pg_temp
+as $$
+declare
+    master mrprompt_internal.master_keys;
+    keys bigint;
+    lookup_keys bigint;
+begin
+    perform mrprompt_internal.require_admin('retire a master key');
+    if id = (select s.active_id from mrprompt_internal.keyring_state() s) then
+        raise exception using errcode = 'PT409', message = format('master key %s is the active one', id),
+            hint = 'Add a new line at the end of the master key file, select pg_reload_conf(), then call mrprompt.reseal_keys().';
+    end if;
+    update mrprompt_internal.master_keys m set retired_at = coalesce(m.retired_at, now())
+    where m.id = retire_master_key.id returning * into master;
+    if not found then
+        raise exception using errcode = 'PT404', message = format('nothing in this database was ever sealed under a master key %s', coalesce(id, 'null')),
+            hint = 'select * from mrprompt.key_seal_status';
+    end if;
+    select count(*) into keys from mrprompt.api_keys k where split_part(k.encrypted_key, '.', 2) = master.id;
+    select count(*) into lookup_keys from mrprompt_internal.lookup_key l where split_part(l.sealed, '.', 2) = master.id;
+    if keys + lookup_keys > 0 then
+        raise exception using errcode = 'PT409', message = format('master key %s is still in use', master.id),
+            detail = format('%s provider keys and %s lookup keys are sealed with it.', keys, lookup_keys),
+            hint = 'call mrprompt.reseal_keys()';
+    end if;
+end
+$$;
+comment on function mrprompt_internal.retire_master_key(text) is 'retire_master_key() with the owner''s rights; judges the caller itself.';
+
+create function mrprompt.retire_master_key(id text) returns void
+    language sql
+    return mrprompt_internal.retire_master_key(id);
+comment on function mrprompt.retire_master_key(text) is
+    'Admins: nothing is sealed with that master key any more; its line may go from the master key file. '
+    'PT409: it is active or still in use; PT404: unknown.';
+
+grant select on mrprompt.key_seal_status to mrprompt_admin;
+grant execute on function mrprompt_internal.reseal_batch, mrprompt_internal.key_seal_status, mrprompt.retire_master_key,
+    mrprompt_internal.retire_master_key to mrprompt_admin;
+grant execute on procedure mrprompt.reseal_keys to mrprompt_admin;
+

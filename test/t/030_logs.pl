@@ -1,0 +1,124 @@
+# With every log setting that shows statements turned on, no key that passed through a public function reaches a log or a statistic.
+use strict;
+use warnings;
+use lib 'lib';
+use MrPrompt qw(new_cluster);
+use PostgreSQL::Test::Utils;
+use Test::More;
+
+my $node = new_cluster('logs', preload => 0, conf => q(
+shared_preload_libraries = 'pg_stat_statements, auto_explain, mrprompt'
+logging_collector = on
+log_rotation_size = 0
+log_destination = 'stderr,csvlog,jsonlog'
+log_statement = 'all'
+log_duration = on
+log_min_duration_statement = 0
+log_parameter_max_length = -1
+log_parameter_max_length_on_error = -1
+log_min_messages = debug1
+log_min_error_statement = debug5
+log_error_verbosity = verbose
+debug_print_parse = on
+debug_print_rewritten = on
+debug_print_plan = on
+auto_explain.log_min_duration = 0
+auto_explain.log_analyze = on
+auto_explain.log_verbose = on
+auto_explain.log_nested_statements = on
+pg_stat_statements.track = all
+));
+$node->safe_psql('postgres', 'create extension pg_stat_statements; select mrprompt.add_user(login_role => current_user)');
+
+my @keys;
+sub key { push @keys, sprintf 'sk-logged-secret-%04d', scalar @keys; return $keys[-1] }
+sub fill { my ($text) = @_; $text =~ s/%s/key()/ge; return $text }
+
+# Right ways to hand a key over.
+my $id = $node->safe_psql('postgres', fill(q(select mrprompt.add_key('openai', '%s'))));
+my @right = (
+    qq(select mrprompt.update_key('$id', '%s')),
+    q(select length(mrprompt.encrypt_key('%s')), mrprompt.mask_key('%s'), mrprompt.hash_key('%s')),
+    q(SELECT "mrprompt".ADD_KEY(provider => 'openai', api_key => $x$%s$x$)),
+    q(prepare p (text) as select mrprompt.add_key('openai', $1); execute p('%s'); explain analyze execute p('%s'); deallocate p),
+    q(prepare q as select mrprompt.add_key('openai', '%s'); execute q),
+    q(do $$ declare id uuid; begin id := mrprompt.add_key('openai', '%s'); raise notice 'stored %s'; end $$),
+    q(do $$ begin execute 'select mrprompt.add_key($1, $2)' using 'openai', '%s'; end $$),
+    q(explain (analyze, verbose) select mrprompt.add_key('openai', '%s')),
+    q(copy (select mrprompt.mask_key('%s')) to stdout),
+    q(create temp table made as select mrprompt.mask_key('%s') as masked),
+    q(begin; declare c cursor for select mrprompt.mask_key('%s'); fetch c; commit),
+    q(create function pg_temp.store(api_key text) returns uuid language plpgsql as $$ begin return mrprompt.add_key('openai', api_key); end $$\\; select pg_temp.store('%s')),
+    q(with given as (values ('%s')) select mrprompt.add_key('openai', column1) from given),
+    q(select mrprompt.mask_key('%s'), pg_sleep(0.01); select 2),
+    q(set parallel_setup_cost = 0; set parallel_tuple_cost = 0; set min_parallel_table_scan_size = 0; set force_parallel_mode = on;
+      select count(mrprompt.mask_key('%s' || relname)) from pg_class),
+);
+$right[-1] =~ s/force_parallel_mode/debug_parallel_query/ if $node->pg_version >= 16;
+for my $statement (@right)
+{
+    my ($code, $out, $err) = $node->psql('postgres', fill($statement), on_error_stop => 1);
+    is($code, 0, "done: $statement") or diag $err;
+}
+
+# Wrong ones.
+for my $statement (
+    q(select mrprompt.add_key('nowhere', '%s')),
+    q(select mrprompt.add_key('openai', ' %s')),
+    q(select mrprompt.add_key('openai', "%s")),
+    q(select mrprompt.add_key('openai', '%s') from nowhere),
+    q(select mrprompt.add_key('openai', '%s', shared => '%s')),
+    q(select mrprompt.add_key('openai', '%s', '{"a": %s}')),
+    q(do $$ begin perform mrprompt.add_key('openai', '%s'); perform 1 / 0; end $$),
+    q(do $$ begin raise exception 'add_key %s'; end $$),
+    q(prepare p (text) as select mrprompt.add_key('openai', $1); execute p('%s', '%s')),
+    q(set statement_timeout = 20; select mrprompt.mask_key('%s'), pg_sleep(10)),
+    q(select mrprompt.import_key(null, 'openai', '%s', '%s')),
+    q(select * from mrprompt.adopt_api_keys('nowhere', '%s')))
+{
+    my ($code) = $node->psql('postgres', fill($statement), on_error_stop => 1);
+    isnt($code, 0, "refused: $statement");
+}
+
+# As parameters of the protocol, which is how applications and PostgREST send them; then by EXECUTE of what the protocol prepared.
+for my $mode (qw(extended prepared))
+{
+    my $script = PostgreSQL::Test::Utils::tempdir() . '/script.sql';
+    append_to_file($script, "select mrprompt.add_key('openai', :key);\n");
+    # Its text does not name the function, but its session has prepared a statement that does.
+    append_to_file($script, fill(q(do $$ begin execute 'execute ' || (select quote_ident(name) from pg_prepared_statements where parameter_types = '{text}' limit 1) || '(''%s'')'; end $$;)) . "\n")
+        if $mode eq 'prepared';
+    append_to_file($script, "select mrprompt.add_key('nowhere', :key);\n");
+    my ($out, $err) = run_command([ 'pgbench', '-h', $node->host, '-p', $node->port, '-n', '-t', '1', '-M', $mode, '-D', 'key=' . key(), '-f', $script, 'postgres' ]);
+    like($err, qr/there is no provider of that name/, "parameters ($mode)");
+}
+cmp_ok($node->safe_psql('postgres', 'select count(*) from mrprompt.api_keys'), '>=', 10, 'keys were stored all the way');
+
+is($node->safe_psql('postgres', q(select count(*) from pg_stat_statements where query ~ 'sk-logged')), '0', 'pg_stat_statements shows no key');
+cmp_ok($node->safe_psql('postgres', q(select count(*) from pg_stat_statements where query ~* 'add_key')), '>=', 5, 'but the statements');
+is($node->safe_psql('postgres', q(select count(*) from pg_stat_activity where query ~ 'sk-[l]ogged')), '0', 'pg_stat_activity neither');
+my $others = 'an ordinary statement';
+$node->safe_psql('postgres', "select '$others'");
+
+is($node->safe_psql('postgres', q(select count(*) from mrprompt.doctor() where finding ~ 'names pg_stat_statements behind')), '0', 'the order of libraries is as it should be');
+$node->stop;
+for my $place ($node->data_dir, $node->basedir)
+{
+    my ($stdout) = run_command([ 'grep', '-rlaE', 'sk-logged-secret-0', $place ]);
+    is($stdout, '', 'no key in ' . ($place =~ s/.*\///r)) or diag((run_command([ 'grep', '-rhaE', 'sk-logged-secret-0', glob("$place/log/*.log") ]))[0]);
+}
+my @logs = glob($node->data_dir . '/log/*');
+is(scalar @logs, 3, 'three kinds of log');
+for my $file (@logs)
+{
+    my ($kind, $log) = ($file =~ /\.(\w+)$/, slurp_file($file));
+    like($log, qr/\Q$others\E/, "$kind: others' statements are logged whole");
+    like($log, qr/duration: [\d.]+ ms  a statement that carries an API key/, "$kind: the durations of these are");
+    like($log, qr/a statement that carries an API key failed/, "$kind: their failures are");
+}
+
+$node->append_conf('postgresql.conf', "shared_preload_libraries = 'mrprompt, pg_stat_statements'\n");
+$node->start;
+is($node->safe_psql('postgres', q(select count(*) from mrprompt.doctor() where finding ~ 'names pg_stat_statements behind')), '1', 'doctor() sees libraries in the wrong order');
+$node->stop;
+done_testing();
