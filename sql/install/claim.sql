@@ -47,7 +47,7 @@ begin
 
     with used as materialized (
         select p.name, row_number() over (order by p.name) - 1 as place, json_build_object(
-                'name', p.name, 'protocol', p.protocol, 'base_url', p.base_url, 'path', p.path, 'auth', p.auth,
+                'name', p.name, 'protocol', p.protocol, 'base_url', p.base_url, 'path', p.path, 'verify_path', p.verify_path, 'auth', p.auth,
                 'headers', p.headers, 'stream_usage', p.stream_usage, 'ca_file', p.ca_file,
                 'connect_timeout_ms', p.connect_timeout_ms, 'first_byte_timeout_ms', p.first_byte_timeout_ms,
                 'idle_timeout_ms', p.idle_timeout_ms, 'total_timeout_ms', p.total_timeout_ms,
@@ -60,7 +60,7 @@ begin
     select (select json_agg(u.shape order by u.place) from used u), array_agg(r.id),
         json_agg(json_build_object(
             'request', r.id, 'attempt', q.attempt, 'failures', r.failures, 'provider', u.place,
-            'key', array_position(key_ids, r.key_id) - 1, 'key_id', r.key_id, 'model', r.model, 'stream', r.stream,
+            'key', array_position(key_ids, r.key_id) - 1, 'key_id', r.key_id, 'kind', r.kind, 'model', r.model, 'stream', r.stream,
             'options', r.options, 'payload', r.payload)
             order by q.tag, r.id)
     into shapes, usable, jobs
@@ -68,8 +68,8 @@ begin
     join mrprompt_internal.queue q on q.request_id = r.id
     join used u on u.name = r.provider
     where r.id = any (ids)
-      and (r.key_id is null or (providers[array_position(key_ids, r.key_id)] = r.provider and exists (
-          select from mrprompt_internal.key_users u where u.key_id = r.key_id and (u.user_id is null or u.user_id = r.user_id))));
+      and (r.key_id is null or (providers[array_position(key_ids, r.key_id)] = r.provider and (r.kind = 'verify' or exists (
+          select from mrprompt_internal.key_users u where u.key_id = r.key_id and (u.user_id is null or u.user_id = r.user_id)))));
 end
 $$;
 comment on function mrprompt_internal.hand_out(uuid[]) is
@@ -136,6 +136,7 @@ begin
             select array_agg(a.request_id) into ids from (
                 select q.request_id from mrprompt_internal.queue q join mrprompt.requests r on r.id = q.request_id
                 where q.alone and q.fetcher_id is null and q.ready_at <= moment and (q.expires_at is null or q.expires_at > moment)
+                  and (r.kind = 'chat' or fetcher.contract > 1)
                   and not (wished.cancels and exists (select from mrprompt_internal.cancels c where c.request_id = q.request_id))
                 order by q.ready_at limit room for update of q skip locked for no key update of r skip locked) a;
         else
@@ -144,6 +145,7 @@ begin
                 from mrprompt_internal.queue q join mrprompt.requests r on r.id = q.request_id
                 where q.fetcher_id is null and q.ready and not q.alone and q.tag >= lowest_tag
                   and (q.expires_at is null or q.expires_at > moment)
+                  and (r.kind = 'chat' or fetcher.contract > 1)
                   and not (wished.cancels and exists (select from mrprompt_internal.cancels c where c.request_id = q.request_id))
                 order by q.tag, q.request_id
                 limit room

@@ -160,7 +160,7 @@ begin
         from json_to_recordset(outcomes) as o (request uuid, cooldown json, error json)
         join mrprompt.requests r on r.id = o.request
         join mrprompt.providers p on p.name = r.provider and p.cooldown_percent > 0
-        where o.request = any (settled) and o.cooldown ->> 'reason' in ('rate_limit', 'auth', 'failures')
+        where o.request = any (settled) and r.kind = 'chat' and o.cooldown ->> 'reason' in ('rate_limit', 'auth', 'failures')
         group by 1, 2, 3 order by 1, 2, 3
     loop
         insert into mrprompt_internal.cooldowns as c (provider, key_id, model, reason, until, error_type)

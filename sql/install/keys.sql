@@ -32,6 +32,9 @@ create table mrprompt.api_keys (
     metadata jsonb not null default '{}' check (jsonb_typeof(metadata) = 'object'),
     name text,
     revoked_at timestamptz,
+    last_verified timestamptz,
+    last_error text,
+    last_error_at timestamptz,
     constraint sealed_until_revoked check (encrypted_key like 'mrp1.%' or (encrypted_key = '' and revoked_at is not null))
 );
 create index api_keys_of_user on mrprompt.api_keys (user_id, provider);
@@ -44,6 +47,8 @@ comment on column mrprompt.api_keys.encrypted_key is
 comment on column mrprompt.api_keys.key_hash is 'hash_key() of the key, to recognise it.';
 comment on column mrprompt.api_keys.masked_key is 'mask_key() of the key, to show it.';
 comment on column mrprompt.api_keys.last_used is 'When a request last took this key along; to the minute, best effort.';
+comment on column mrprompt.api_keys.last_verified is 'When the provider last said that it takes this key: to verify_key(), or after an error.';
+comment on column mrprompt.api_keys.last_error is 'Why the provider last refused this key; null: nothing is known against it.';
 comment on column mrprompt.api_keys.metadata is
     'Free; mrprompt reads endpoint_id, model, agent_name and description, and shows those of shared keys.';
 
@@ -159,7 +164,8 @@ comment on function mrprompt.revoke_key(uuid) is
 
 create function mrprompt_internal.list_keys(user_id uuid)
     returns table (id uuid, provider text, name text, masked_key text, shared boolean, metadata jsonb,
-                   last_used timestamptz, created_at timestamptz, updated_at timestamptz, revoked_at timestamptz)
+                   last_used timestamptz, created_at timestamptz, updated_at timestamptz, revoked_at timestamptz,
+                   last_verified timestamptz, last_error text)
     language plpgsql stable security definer set search_path = pg_catalog, pg_temp
 as $$
 declare
@@ -175,7 +181,7 @@ begin
         case when k.user_id is not null or admin then k.metadata
              else (select coalesce(jsonb_object_agg(m.key, m.value), '{}') from jsonb_each(k.metadata) m
                    where m.key in ('endpoint_id', 'model', 'agent_name', 'description')) end,
-        k.last_used, k.created_at, k.updated_at, k.revoked_at
+        k.last_used, k.created_at, k.updated_at, k.revoked_at, k.last_verified, case when k.user_id is not null or admin then k.last_error end
     from mrprompt.api_keys k
     where k.user_id = acting
        or (k.user_id is null and (admin or (k.revoked_at is null and exists (
@@ -187,14 +193,23 @@ comment on function mrprompt_internal.list_keys(uuid) is 'list_keys() with the o
 
 create function mrprompt.list_keys(user_id uuid default null)
     returns table (id uuid, provider text, name text, masked_key text, shared boolean, metadata jsonb,
-                   last_used timestamptz, created_at timestamptz, updated_at timestamptz, revoked_at timestamptz)
+                   last_used timestamptz, created_at timestamptz, updated_at timestamptz, revoked_at timestamptz,
+                   last_verified timestamptz, last_error text)
     language sql stable
 begin atomic
-    select k.id, k.provider, k.name, k.masked_key, k.shared, k.metadata, k.last_used, k.created_at, k.updated_at, k.revoked_at
+    select k.id, k.provider, k.name, k.masked_key, k.shared, k.metadata, k.last_used, k.created_at, k.updated_at, k.revoked_at,
+        k.last_verified, k.last_error
     from mrprompt_internal.list_keys(list_keys.user_id) k;
 end;
 comment on function mrprompt.list_keys(uuid) is
     'The keys that you may use: your own, and shared ones granted to you (admins: all shared ones). Never a key itself.';
+
+create view mrprompt.failing_keys with (security_invoker = true) as
+    select k.id, k.user_id, k.provider, k.name, k.masked_key, k.last_error, k.last_error_at, k.last_verified
+    from mrprompt.api_keys k
+    where k.last_error is not null and k.revoked_at is null;
+comment on view mrprompt.failing_keys is
+    'Keys that their provider refuses; a user sees his own, an admin all. update_key() gives a new secret, verify_key() asks the provider again.';
 
 -- Sharing keys.
 
@@ -254,9 +269,10 @@ comment on function mrprompt.ungrant_key(uuid, uuid) is
     'its next attempt. PT404: there is none.';
 
 -- Rights. What is not named here (tables of mrprompt_internal, key_to_change, the sealed column) is the owner's alone.
-grant select (id, user_id, provider, key_hash, masked_key, last_used, created_at, updated_at, metadata, name, revoked_at)
+grant select (id, user_id, provider, key_hash, masked_key, last_used, created_at, updated_at, metadata, name, revoked_at,
+        last_verified, last_error, last_error_at)
     on mrprompt.api_keys to mrprompt_user, mrprompt_admin;
-grant select on mrprompt.key_grants to mrprompt_user, mrprompt_admin;
+grant select on mrprompt.failing_keys, mrprompt.key_grants to mrprompt_user, mrprompt_admin;
 grant execute on function mrprompt.encrypt_key, mrprompt.mask_key, mrprompt.hash_key, mrprompt.add_key, mrprompt.update_key,
     mrprompt.revoke_key, mrprompt_internal.revoke_key, mrprompt.list_keys, mrprompt_internal.list_keys
     to mrprompt_user, mrprompt_admin;

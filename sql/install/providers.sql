@@ -29,6 +29,7 @@ create table mrprompt_internal.provider_presets (
     idempotency_header text constraint idempotency_header_is_a_header_name check (idempotency_header ~ '^[A-Za-z0-9-]{1,100}$'),
     cooldown_percent integer not null default 50 constraint cooldown_percent_is_between_0_and_100 check (cooldown_percent between 0 and 100),
     cooldown_attempts integer not null default 10 constraint cooldown_attempts_is_at_least_1 check (cooldown_attempts between 1 and 100000),
+    verify_path text constraint verify_path_begins_with_a_slash check (verify_path ~ '^/[^[:space:]#]*$'),
     timeout_limit_ms integer not null default 3600000 constraint timeout_limit_is_at_most_a_day check (timeout_limit_ms between 1 and 86400000),
     constraint plain_http_needs_allow_http check (allow_http or base_url like 'https://%')
 );
@@ -49,7 +50,7 @@ create view mrprompt.providers with (security_invoker = true) as
     select p.name, p.protocol, p.base_url, p.path, p.auth, p.key_required, p.headers, p.stream_usage, p.models, p.default_model,
         p.allow_http, p.ca_file, p.connect_timeout_ms, p.first_byte_timeout_ms, p.idle_timeout_ms, p.total_timeout_ms,
         p.enabled, p.description, p.preset, p.max_failures, p.backoff_base_ms, p.backoff_cap_ms, p.retry_on, p.no_retry_on,
-        p.idempotency_header, p.cooldown_percent, p.cooldown_attempts, p.timeout_limit_ms
+        p.idempotency_header, p.cooldown_percent, p.cooldown_attempts, p.timeout_limit_ms, p.verify_path
     from (
         select r.*, false as preset from mrprompt_internal.provider_rows r
         union all
@@ -79,6 +80,8 @@ comment on column mrprompt.providers.idempotency_header is
 comment on column mrprompt.providers.cooldown_percent is
     'Share of failed attempts within a minute at which a key''s model cools down; 0: it never does, after a rate limit or a refused key neither.';
 comment on column mrprompt.providers.cooldown_attempts is 'So many attempts must have ended before that share counts.';
+comment on column mrprompt.providers.verify_path is
+    'What verify_key() asks for, behind base_url; null: the protocol''s list of models (/models or /v1/models).';
 comment on column mrprompt.providers.timeout_limit_ms is 'The longest time-out that a request may ask for itself.';
 comment on column mrprompt.providers.preset is 'Whether the row is the release''s own, unchanged.';
 

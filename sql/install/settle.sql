@@ -109,7 +109,7 @@ begin
             retry_after_ms bigint, counts_as_failure boolean, cooldown json)
         order by o.request, o.attempt
     ), ended as materialized (
-        select o.*, r.user_id, r.provider, r.model, r.key_id, r.agent_name, f.failures as failures_now,
+        select o.*, r.user_id, r.provider, r.model, r.key_id, r.agent_name, r.kind, f.failures as failures_now,
             u.prompt_tokens, u.completion_tokens, u.cached_tokens, u.cache_write_tokens, u.reasoning_tokens, coalesce(u.estimated, false) as estimated,
             a.content, a.tool_calls, a.refusal, a.reasoning, a.finish_reason, a.model as answered_by,
             a.provider_response_id, a.raw,
@@ -138,7 +138,7 @@ begin
         select e.request, e.attempt, e.content, e.tool_calls, e.refusal, e.reasoning, e.finish_reason, e.answered_by,
             e.provider_response_id, e.raw_usage, e.raw
         from ended e
-        where e.status_now <> 'queued' and json_typeof(e.response) = 'object'
+        where e.status_now <> 'queued' and json_typeof(e.response) = 'object' and e.kind = 'chat'
         on conflict (request_id) do nothing
     ), prices as materialized (
         select d.provider, d.model, d.answered_by, p.*
@@ -152,6 +152,7 @@ begin
             case e.result when 'succeeded' then 'succeeded' when 'cancelled' then 'cancelled' else 'failed' end,
             e.prompt_tokens, e.completion_tokens, e.cached_tokens, e.cache_write_tokens, e.reasoning_tokens,
             case
+                when e.kind = 'verify' then 0
                 when e.prompt_tokens is null then
                     -- Refused by the provider, or never sent: nothing was charged. Otherwise nobody knows.
                     case when e.http_status >= 400
@@ -160,7 +161,7 @@ begin
                     + coalesce(e.cached_tokens, 0) * p.cached + coalesce(e.cache_write_tokens, 0) * p.cache_write
                     + coalesce(e.completion_tokens, 0) * p.output
             end,
-            p.input is not null, e.first_token_ms, e.total_ms, e.http_status, e.error_type, e.provider_request_id, e.estimated
+            p.input is not null or e.kind = 'verify', e.first_token_ms, e.total_ms, e.http_status, e.error_type, e.provider_request_id, e.estimated
         from ended e
         join prices p on p.provider = e.provider and p.model = e.model and p.answered_by = coalesce(e.answered_by, '')
         on conflict (request_id, attempt, slot) do nothing
@@ -179,7 +180,7 @@ begin
     )
     select array_agg(e.request) as requests, array_agg(e.attempt) as attempts, (select count(*) from o) as asked,
         bool_or(json_array_length(e.deltas) > 0) as tails, bool_or(e.result <> 'succeeded') as troubles,
-        bool_or(json_typeof(e.cooldown) = 'object') as cooldowns
+        bool_or(json_typeof(e.cooldown) = 'object') as cooldowns, bool_or(e.kind = 'verify') as verifications
     into found_ from ended e;
     settled := found_.requests;
 
@@ -220,10 +221,14 @@ begin
             on q.request_id = o.request and q.attempt = o.attempt and q.fetcher_id = settle_items.fetcher_id
         where settled is null or o.request <> all (settled);
     end if;
+    if found_.cooldowns or found_.verifications then
+        perform mrprompt_internal.note_keys(outcomes, settled);
+    end if;
     if found_.cooldowns then
         perform mrprompt_internal.open_cooldowns(outcomes, settled);
     end if;
-    if exists (select from mrprompt_internal.cooldowns c where c.probe is not null) then
+    if exists (select from mrprompt_internal.cooldowns c where c.probe = any (settled)) then
+        perform mrprompt_internal.note_keys(outcomes, settled);
         perform mrprompt_internal.release_cooldowns(c.provider, c.key_id, c.model)
         from mrprompt_internal.cooldowns c
         join json_to_recordset(outcomes) as o (request uuid, result text) on o.request = c.probe

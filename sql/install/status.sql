@@ -123,6 +123,10 @@ begin
         format('It ends by itself%s, or by select mrprompt.end_cooldown(%L)', case c.reason when 'rate_limit' then '' else ' once a probe succeeds' end, c.provider)
             || case c.reason when 'auth' then '. A new secret comes with mrprompt.update_key()' else '' end
     from mrprompt_internal.cooldowns() c order by c.waiting desc limit 20;
+    return query
+    select 'warning', format('The shared key %s of %s (%s) is refused: %s', f.masked_key, f.provider, f.id, f.last_error),
+        format('A new secret comes with mrprompt.update_key(); select mrprompt.verify_key(%L) asks the provider again.', f.id)
+    from mrprompt.failing_keys f where f.user_id is null order by f.last_error_at limit 20;
     if state.oldest_ready_seconds > 60 and state.fetchers > 0 and cardinality(state.paused) = 0 then
         return query select 'warning', format('The oldest ready request has waited for %s seconds.', state.oldest_ready_seconds),
             format('In flight: %s. Raise mrprompt.max_in_flight, or start more fetchers.', state.in_flight);

@@ -9,7 +9,7 @@ drop function mrprompt.chat(json, text, text, uuid, json, json, json, double pre
     mrprompt.chat_text(text, text, text, uuid, text, double precision, integer, boolean, jsonb, text, uuid, timestamptz),
     mrprompt_internal.enqueue(json, text, text, uuid, boolean, jsonb, text, uuid, timestamptz);
 -- These take or answer something else. (What a call in progress has still to call keeps its arguments.)
-drop function mrprompt_internal.enter(json), mrprompt_internal.supervisor_state();
+drop function mrprompt_internal.enter(json), mrprompt_internal.supervisor_state(), mrprompt.list_keys(uuid), mrprompt_internal.list_keys(uuid);
 
 do $providers$
 declare
@@ -30,6 +30,7 @@ begin
                 constraint cooldown_percent_is_between_0_and_100 check (cooldown_percent between 0 and 100),
             add column cooldown_attempts integer not null default 10
                 constraint cooldown_attempts_is_at_least_1 check (cooldown_attempts between 1 and 100000),
+            add column verify_path text constraint verify_path_begins_with_a_slash check (verify_path ~ ''^/[^[:space:]#]*$''),
             add column timeout_limit_ms integer not null default 3600000
                 constraint timeout_limit_is_at_most_a_day check (timeout_limit_ms between 1 and 86400000)', name);
     end loop;
@@ -39,7 +40,13 @@ $providers$;
 alter table mrprompt.requests
     add column priority smallint not null default 0 check (priority between -3 and 3),
     add column options json,
-    add column batch_id uuid;
+    add column batch_id uuid,
+    add column kind text not null default 'chat' check (kind in ('chat', 'verify'));
+
+alter table mrprompt.api_keys
+    add column last_verified timestamptz,
+    add column last_error text,
+    add column last_error_at timestamptz;
 
 alter table mrprompt_internal.master_keys add column retired_at timestamptz;
 

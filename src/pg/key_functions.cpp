@@ -169,7 +169,11 @@ MRPROMPT_SECRET_FUNCTION(update_key) {
         "coalesce($3, k.key_hash), "
         "masked_key = coalesce($4, k.masked_key), metadata = coalesce($5, k.metadata), name = coalesce($6, "
         "k.name), "
-        "updated_at = pg_catalog.now() where k.id operator(pg_catalog.=) $1",
+        "updated_at = pg_catalog.now(), "
+        "last_verified = case when $2 is null then k.last_verified end, last_error = case when $2 is null "
+        "then "
+        "k.last_error end, last_error_at = case when $2 is null then k.last_error_at end "
+        "where k.id operator(pg_catalog.=) $1",
         6,
         {UUIDOID, TEXTOID, TEXTOID, TEXTOID, JSONBOID, TEXTOID}};
     const pg::Value values[] = {key,

@@ -43,7 +43,9 @@ Script Responder::respond(const Request& request) {
         return plain_response(200, "application/json", stats_json());
     if (log_) write_log(request);
     if (request.method == "GET" && path.ends_with("/models"))
-        return plain_response(200, "application/json", kModels);
+        return defaults_.require_key && request.key() != *defaults_.require_key
+                   ? error_response({}, Protocol::kOpenAi, 401, "Incorrect API key provided", "0")
+                   : plain_response(200, "application/json", kModels);
     const bool openai = path.ends_with("/chat/completions");
     if (request.method != "POST" || !(openai || path.ends_with("/messages")))
         return error_response({}, Protocol::kOpenAi, 404, "Unknown request URL", "0");

@@ -37,6 +37,8 @@ std::optional<Job> parse_job(Json& row) {
     job.provider = index_member(row, "provider");
     job.key = index_member(row, "key");
     job.key_id = string_member(row, "key_id");
+    job.kind = string_member(row, "kind");
+    if (job.kind.empty()) job.kind = "chat";
     if (auto options = row.find("options"); options != row.end() && options->is_object())
         job.options = std::move(*options);
     job.chat.model = string_member(row, "model");

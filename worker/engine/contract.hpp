@@ -42,6 +42,7 @@ struct Job {
     std::optional<std::size_t> provider;
     std::optional<std::size_t> key;
     std::string key_id;  // the key's row; empty: none
+    std::string kind;    // "chat", or "verify": whether the provider takes the key
     Json options;        // what is in force instead of the provider's row, or null
     Chat chat;
 };

@@ -5,6 +5,7 @@
 #include <algorithm>
 
 #include "provider/http_request.hpp"
+#include "provider/verification.hpp"
 
 namespace mrprompt {
 namespace {
@@ -52,11 +53,13 @@ void Flights::start(Job&& job, const Result<ProviderRow>* provider, std::shared_
         flight.provider = std::make_shared<const Provider>(std::move(own));
     }
     const Provider& row = *flight.provider;
-    flight.protocol = find_protocol(row.protocol);
+    flight.protocol = job.kind == "chat"     ? find_protocol(row.protocol)
+                      : job.kind == "verify" ? find_verification(row.protocol)
+                                             : nullptr;
     if (flight.protocol == nullptr) {
         return finish(id, flight,
-                      failure("unsupported_protocol",
-                              "this fetcher does not know the protocol \"" + row.protocol + "\""));
+                      failure("unsupported_protocol", "this fetcher does not know how to " + job.kind +
+                                                          " by the protocol \"" + row.protocol + "\""));
     }
     static const Secret kNoKey;
     auto request = flight.protocol->request(row, job.chat, flight.key ? *flight.key : kNoKey);

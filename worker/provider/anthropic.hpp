@@ -1,10 +1,14 @@
 // The Anthropic messages protocol, translated from and to the OpenAI chat format.
 #pragma once
 #include <memory>
+#include <string_view>
 
 #include "provider/provider.hpp"
 
 namespace mrprompt {
+
+inline constexpr std::string_view kAnthropicVersionHeader = "anthropic-version";
+inline constexpr std::string_view kAnthropicVersion = "2023-06-01";
 
 const Protocol& anthropic_protocol();
 

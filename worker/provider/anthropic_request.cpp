@@ -8,7 +8,6 @@ namespace mrprompt {
 
 namespace {
 
-constexpr const char* kVersion = "2023-06-01";
 constexpr std::int64_t kDefaultMaxTokens = 4096;  // Anthropic wants a number always
 
 // OpenAI's parameters that Anthropic has no like of and refuses. What stands neither here nor below passes
@@ -163,7 +162,7 @@ Result<HttpRequest> anthropic_request(const Provider& provider, const Chat& chat
     if (!conversation) return conversation.error();
     Result<HttpRequest> started = start_request(provider, chat, key, path_for(provider));
     if (!started) return started.error();
-    default_header(*started, "anthropic-version", kVersion);
+    default_header(*started, kAnthropicVersionHeader, kAnthropicVersion);
 
     Json body{{"model", chat.model}, {"max_tokens", max_tokens(payload)}};
     for (const auto& [name, value] : payload.items()) {

@@ -53,10 +53,11 @@ Result<Provider> parse_provider(const Json& row) {
     if (find_protocol(provider.protocol) == nullptr) return bad("unknown protocol " + provider.protocol);
     provider.base_url = string_member(row, "base_url");
     provider.path = string_member(row, "path");
+    provider.verify_path = string_member(row, "verify_path");
     if (!provider.base_url.starts_with("https://") && !provider.base_url.starts_with("http://")) {
         return bad("base_url must begin with https:// or http://");
     }
-    if (!one_line(provider.base_url) || !one_line(provider.path))
+    if (!one_line(provider.base_url) || !one_line(provider.path) || !one_line(provider.verify_path))
         return bad("the URL has a line break in it");
     provider.auth = string_member(row, "auth");
     if (provider.auth.empty()) provider.auth = provider.protocol == "anthropic" ? "x-api-key" : "bearer";

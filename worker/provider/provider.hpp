@@ -30,8 +30,9 @@ struct Provider {
     std::string name;
     std::string protocol;
     std::string base_url;
-    std::string path;  // empty: the protocol's own ("/chat/completions", "/v1/messages")
-    std::string auth;  // bearer | x-api-key | api-key | none
+    std::string path;         // empty: the protocol's own ("/chat/completions", "/v1/messages")
+    std::string verify_path;  // what verifies a key; empty: the protocol's own ("/models", "/v1/models")
+    std::string auth;         // bearer | x-api-key | api-key | none
     Headers headers;
     bool stream_usage = true;  // takes stream_options.include_usage
     std::string ca_file;
@@ -60,6 +61,7 @@ struct Chat {
 
 struct HttpRequest {
     std::string url;
+    bool get = false;           // GET, without a body; else POST
     Headers headers;            // content type, accept, the row's own; no secret
     std::string secret_header;  // "Authorization: Bearer " or "x-api-key: "; empty when there is no key
     Secret secret;              // goes behind secret_header
