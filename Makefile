@@ -5,7 +5,7 @@ EXTENSION    = mrprompt
 EXTVERSION  := $(shell sed -n "s/^default_version *= *'\(.*\)'/\1/p" mrprompt.control)
 MODULE_big   = mrprompt
 OBJS         = $(patsubst %.cpp,%.o,$(wildcard src/crypto/*.cpp src/pg/*.cpp)) \
-               worker/core/frame.o worker/core/wiped_buffer.o worker/core/json_shape.o
+               worker/core/frame.o worker/core/wiped_buffer.o worker/core/json_shape.o worker/core/address.o
 
 # The extension's SQL by topic, in the order in which it is installed.
 SQL_PARTS    = roles functions users providers prices keys rotation import requests usage queue contract cooldown \

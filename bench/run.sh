@@ -68,8 +68,8 @@ CONF
 export PGHOST=$place PGUSER=bench PGDATABASE=postgres PGOPTIONS='-c client_min_messages=warning'
 sql() { psql -XAtq -v ON_ERROR_STOP=1 "$@"; }
 sql -c 'create extension mrprompt' -c 'select mrprompt.add_user(login_role => current_user)' >/dev/null
-sql -c "insert into mrprompt.providers (name, protocol, base_url, allow_http, ca_file) values
-            ('fake', 'openai', '$base/v1', true, null), ('tls', 'openai', '$tls/v1', false, '$place/tls.crt')" \
+sql -c "insert into mrprompt.providers (name, protocol, base_url, allow_http, allow_private, ca_file) values
+            ('fake', 'openai', '$base/v1', true, true, null), ('tls', 'openai', '$tls/v1', false, true, '$place/tls.crt')" \
     -c "insert into mrprompt.prices (provider, model, input, output) values ('fake', 'm', 0.000001, 0.000002)" \
     -c 'create role fetcher_login login in role mrprompt_fetcher'
 sql -f bench/probes.sql -f bench/ceiling.sql

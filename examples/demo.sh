@@ -73,7 +73,7 @@ else
     provider_pid=$FAKE_PID
     read -r line <&"${FAKE[0]}"
     base=http://127.0.0.1:${line##*:}/v1
-    sql -c "insert into mrprompt.providers (name, protocol, base_url, allow_http) values ('fake', 'openai', '$base', true)" \
+    sql -c "insert into mrprompt.providers (name, protocol, base_url, allow_http, allow_private) values ('fake', 'openai', '$base', true, true)" \
         -c "insert into mrprompt.prices (provider, model, input, output) values ('fake', 'fake-1', 0.0000025, 0.00001)"
     answer='Because then they are yours. Each request, each piece of its answer, each token and cent is a row that you can join, back up and restore. And when a process dies in the middle, the row is still there, and somebody else finishes the sentence.'
     question="fake?pace=60&text=$(printf %s "$answer" | sed 's/%/%25/g; s/&/%26/g; s/ /%20/g')"

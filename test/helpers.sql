@@ -15,7 +15,7 @@ begin
         exception when deadlock_detected then null;
         end;
     end loop;
-    insert into mrprompt.providers (name, protocol, base_url, allow_http) values ('fake', 'openai', 'http://127.0.0.1:9/v1', true);
+    insert into mrprompt.providers (name, protocol, base_url, allow_http, allow_private) values ('fake', 'openai', 'http://127.0.0.1:9/v1', true, true);
 end $$;
 
 -- Acts as one of two users, as PostgREST would set it; the session is a superuser's, which is trusted.

@@ -53,7 +53,9 @@ begin
                 'idle_timeout_ms', p.idle_timeout_ms, 'total_timeout_ms', p.total_timeout_ms,
                 'backoff_base_ms', p.backoff_base_ms, 'backoff_cap_ms', p.backoff_cap_ms, 'retry_on', p.retry_on,
                 'no_retry_on', p.no_retry_on, 'idempotency_header', p.idempotency_header,
-                'cooldown_percent', p.cooldown_percent, 'cooldown_attempts', p.cooldown_attempts) as shape
+                'cooldown_percent', p.cooldown_percent, 'cooldown_attempts', p.cooldown_attempts,
+                'allow_private', p.allow_private, 'proxy', p.proxy,
+                'client_cert_file', p.client_cert_file, 'client_key_file', p.client_key_file) as shape
         from mrprompt.providers p
         where p.enabled and p.name = any (array(select distinct r.provider from mrprompt.requests r where r.id = any (ids)))
     )

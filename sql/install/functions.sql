@@ -71,6 +71,12 @@ create function mrprompt_internal.server_state(
     language c volatile as 'MODULE_PATHNAME', 'server_state';
 comment on function mrprompt_internal.server_state() is 'What runs for this database on this server.';
 
+create function mrprompt_internal.special_host(base_url text) returns text
+    language c immutable strict parallel safe as 'MODULE_PATHNAME', 'special_host';
+comment on function mrprompt_internal.special_host(text) is
+    'The kind of address that the host of a URL is, where it is written out and not public (loopback, private, link-local, …), or a name '
+    'of the machine itself; null for other names and addresses.';
+
 create function mrprompt_internal.json_shape_problem(value json) returns text
     language c immutable strict parallel safe as 'MODULE_PATHNAME', 'json_shape_problem';
 comment on function mrprompt_internal.json_shape_problem(json) is

@@ -31,6 +31,11 @@ create table mrprompt_internal.provider_presets (
     cooldown_attempts integer not null default 10 constraint cooldown_attempts_is_at_least_1 check (cooldown_attempts between 1 and 100000),
     verify_path text constraint verify_path_begins_with_a_slash check (verify_path ~ '^/[^[:space:]#]*$'),
     timeout_limit_ms integer not null default 3600000 constraint timeout_limit_is_at_most_a_day check (timeout_limit_ms between 1 and 86400000),
+    allow_private boolean not null default false,
+    proxy text constraint proxy_is_http_https_or_socks5h_with_a_port_and_no_user check (proxy ~ '^(http|https|socks5h)://[^[:space:]/?#@]+:[0-9]{1,5}/?$'),
+    client_cert_file text constraint client_cert_file_is_an_absolute_path check (client_cert_file ~ '^/'),
+    client_key_file text constraint client_key_file_is_an_absolute_path check (client_key_file ~ '^/'),
+    constraint client_cert_file_and_client_key_file_come_together check ((client_cert_file is null) = (client_key_file is null)),
     constraint plain_http_needs_allow_http check (allow_http or base_url like 'https://%')
 );
 comment on table mrprompt_internal.provider_presets is 'Providers as this release knows them. Not dumped: an upgrade may change them.';
@@ -50,7 +55,8 @@ create view mrprompt.providers with (security_invoker = true) as
     select p.name, p.protocol, p.base_url, p.path, p.auth, p.key_required, p.headers, p.stream_usage, p.models, p.default_model,
         p.allow_http, p.ca_file, p.connect_timeout_ms, p.first_byte_timeout_ms, p.idle_timeout_ms, p.total_timeout_ms,
         p.enabled, p.description, p.preset, p.max_failures, p.backoff_base_ms, p.backoff_cap_ms, p.retry_on, p.no_retry_on,
-        p.idempotency_header, p.cooldown_percent, p.cooldown_attempts, p.timeout_limit_ms, p.verify_path
+        p.idempotency_header, p.cooldown_percent, p.cooldown_attempts, p.timeout_limit_ms, p.verify_path,
+        p.allow_private, p.proxy, p.client_cert_file, p.client_key_file
     from (
         select r.*, false as preset from mrprompt_internal.provider_rows r
         union all
@@ -60,7 +66,7 @@ comment on view mrprompt.providers is
     'Where chat requests can go. Admins insert, update and delete here; deleting a changed preset brings the preset back.';
 comment on column mrprompt.providers.protocol is 'openai (chat completions) or anthropic (messages).';
 comment on column mrprompt.providers.base_url is
-    'https, or http where allow_http; {model} stands for the percent-encoded model name.';
+    'https, or http where allow_http; {model}, behind the host, stands for the percent-encoded model name.';
 comment on column mrprompt.providers.path is
     'Behind base_url; null: the protocol''s own (/chat/completions or /v1/messages). {model} as in base_url.';
 comment on column mrprompt.providers.auth is
@@ -69,7 +75,8 @@ comment on column mrprompt.providers.key_required is 'Whether a request without 
 comment on column mrprompt.providers.headers is 'Further request headers, {"name": "value"}. Never put a key here.';
 comment on column mrprompt.providers.stream_usage is 'Whether the server takes stream_options.include_usage.';
 comment on column mrprompt.providers.models is 'Models that may be asked for; null: any.';
-comment on column mrprompt.providers.ca_file is 'A file of CA certificates on the fetcher''s machine; null: the system''s.';
+comment on column mrprompt.providers.ca_file is
+    'A file of CA certificates on the fetcher''s machine, to trust instead of the system''s; null: the system''s. For an https proxy, too.';
 comment on column mrprompt.providers.max_failures is 'Failed attempts after which a request is given up; null: mrprompt.max_failures.';
 comment on column mrprompt.providers.backoff_base_ms is 'The bound of the first pause before a retry; it doubles up to backoff_cap_ms, the pause is random below it.';
 comment on column mrprompt.providers.retry_on is
@@ -83,6 +90,15 @@ comment on column mrprompt.providers.cooldown_attempts is 'So many attempts must
 comment on column mrprompt.providers.verify_path is
     'What verify_key() asks for, behind base_url; null: the protocol''s list of models (/models or /v1/models).';
 comment on column mrprompt.providers.timeout_limit_ms is 'The longest time-out that a request may ask for itself.';
+comment on column mrprompt.providers.allow_private is
+    'Whether the host may have, or its name stand for, an address that is not public: loopback, private, link-local, and the like. '
+    'Judged at each connection, by the address connected to; with a proxy, the proxy sees to that.';
+comment on column mrprompt.providers.proxy is
+    'http, https or socks5h://host:port, without a user; null: none, whatever the fetcher''s environment says. Its own address may be '
+    'private; what it connects to is its own affair, allow_private or not. It looks up the host''s name.';
+comment on column mrprompt.providers.client_cert_file is
+    'A file on the fetcher''s machine with the client certificate (and those between it and its CA) to show, in PEM; null: none.';
+comment on column mrprompt.providers.client_key_file is 'The private key of client_cert_file, in PEM and without a passphrase; readable for the fetcher only.';
 comment on column mrprompt.providers.preset is 'Whether the row is the release''s own, unchanged.';
 
 -- An insert that leaves a column out gets the table's default for it.
@@ -105,6 +121,7 @@ create function mrprompt_internal.write_provider() returns trigger
 as $$
 declare
     row_ mrprompt_internal.provider_rows;
+    kind text;
 begin
     if tg_op = 'DELETE' then
         delete from mrprompt_internal.provider_rows r where r.name = old.name;
@@ -122,6 +139,19 @@ begin
         raise exception using errcode = 'PT400', message = format('base_url of provider %s is plain http', new.name),
             detail = format('base_url is %s', new.base_url),
             hint = 'Use https, or set allow_http = true for a server on a network you trust.';
+    end if;
+    if tg_op = 'INSERT' or (new.base_url, new.allow_private, new.proxy) is distinct from (old.base_url, old.allow_private, old.proxy) then
+        if new.base_url ~ '^https?://[^/]*[{}]' then
+            raise exception using errcode = 'PT400', message = format('base_url of provider %s has a place for the model in its host', new.name),
+                detail = format('base_url is %s', new.base_url),
+                hint = 'Whoever names a model would name the host that gets the key. {model} can stand behind the host, or in path.';
+        end if;
+        kind := mrprompt_internal.special_host(new.base_url);
+        if kind is not null and new.proxy is null and not coalesce(new.allow_private, false) then
+            raise exception using errcode = 'PT400', message = format('the host of provider %s is %s', new.name, kind),
+                detail = format('base_url is %s', new.base_url),
+                hint = 'Set allow_private = true for a server of yours that is meant to be reached there.';
+        end if;
     end if;
     row_ := jsonb_populate_record(null::mrprompt_internal.provider_rows, to_jsonb(new));
     if tg_op = 'INSERT' then
@@ -141,28 +171,28 @@ create trigger write_provider instead of insert or update or delete on mrprompt.
     for each row execute function mrprompt_internal.write_provider();
 
 insert into mrprompt_internal.provider_presets
-    (name, protocol, base_url, path, auth, key_required, stream_usage, allow_http, description)
+    (name, protocol, base_url, path, auth, key_required, stream_usage, allow_http, allow_private, description)
 values
-    ('openai', 'openai', 'https://api.openai.com/v1', null, 'bearer', true, true, false, 'OpenAI'),
-    ('anthropic', 'anthropic', 'https://api.anthropic.com', null, 'x-api-key', true, true, false, 'Anthropic'),
-    ('vanchin', 'openai', 'https://vanchin.streamlake.ai/api/gateway/v1/endpoints', null, 'bearer', true, true, false,
+    ('openai', 'openai', 'https://api.openai.com/v1', null, 'bearer', true, true, false, false, 'OpenAI'),
+    ('anthropic', 'anthropic', 'https://api.anthropic.com', null, 'x-api-key', true, true, false, false, 'Anthropic'),
+    ('vanchin', 'openai', 'https://vanchin.streamlake.ai/api/gateway/v1/endpoints', null, 'bearer', true, true, false, false,
         'VanchinAI (StreamLake): the model is an endpoint id, ep-…'),
     ('azure', 'openai', 'https://example.openai.azure.com/openai/deployments/{model}',
-        '/chat/completions?api-version=2024-10-21', 'api-key', true, true, false,
+        '/chat/completions?api-version=2024-10-21', 'api-key', true, true, false, false,
         'Azure OpenAI: put your resource''s name into base_url; the model is the deployment'),
-    ('openai-compatible', 'openai', 'https://llm.example.com/v1', null, 'bearer', false, true, false,
+    ('openai-compatible', 'openai', 'https://llm.example.com/v1', null, 'bearer', false, true, false, false,
         'Any OpenAI-compatible server: put its address into base_url'),
-    ('openrouter', 'openai', 'https://openrouter.ai/api/v1', null, 'bearer', true, true, false, 'OpenRouter'),
-    ('groq', 'openai', 'https://api.groq.com/openai/v1', null, 'bearer', true, true, false, 'Groq'),
-    ('deepseek', 'openai', 'https://api.deepseek.com', null, 'bearer', true, true, false, 'DeepSeek'),
-    ('mistral', 'openai', 'https://api.mistral.ai/v1', null, 'bearer', true, false, false,
+    ('openrouter', 'openai', 'https://openrouter.ai/api/v1', null, 'bearer', true, true, false, false, 'OpenRouter'),
+    ('groq', 'openai', 'https://api.groq.com/openai/v1', null, 'bearer', true, true, false, false, 'Groq'),
+    ('deepseek', 'openai', 'https://api.deepseek.com', null, 'bearer', true, true, false, false, 'DeepSeek'),
+    ('mistral', 'openai', 'https://api.mistral.ai/v1', null, 'bearer', true, false, false, false,
         'Mistral (sends usage unasked and refuses stream_options)'),
-    ('together', 'openai', 'https://api.together.xyz/v1', null, 'bearer', true, true, false, 'Together AI'),
-    ('xai', 'openai', 'https://api.x.ai/v1', null, 'bearer', true, true, false, 'xAI'),
-    ('gemini', 'openai', 'https://generativelanguage.googleapis.com/v1beta/openai', null, 'bearer', true, true, false,
+    ('together', 'openai', 'https://api.together.xyz/v1', null, 'bearer', true, true, false, false, 'Together AI'),
+    ('xai', 'openai', 'https://api.x.ai/v1', null, 'bearer', true, true, false, false, 'xAI'),
+    ('gemini', 'openai', 'https://generativelanguage.googleapis.com/v1beta/openai', null, 'bearer', true, true, false, false,
         'Google Gemini through its OpenAI-compatible base'),
-    ('ollama', 'openai', 'http://127.0.0.1:11434/v1', null, 'bearer', false, true, true, 'Ollama on this machine'),
-    ('vllm', 'openai', 'http://127.0.0.1:8000/v1', null, 'bearer', false, true, true, 'vLLM on this machine'),
-    ('llamacpp', 'openai', 'http://127.0.0.1:8080/v1', null, 'bearer', false, true, true, 'llama.cpp server on this machine'),
-    ('litellm', 'openai', 'http://127.0.0.1:4000/v1', null, 'bearer', false, true, true, 'LiteLLM proxy on this machine');
+    ('ollama', 'openai', 'http://127.0.0.1:11434/v1', null, 'bearer', false, true, true, true, 'Ollama on this machine'),
+    ('vllm', 'openai', 'http://127.0.0.1:8000/v1', null, 'bearer', false, true, true, true, 'vLLM on this machine'),
+    ('llamacpp', 'openai', 'http://127.0.0.1:8080/v1', null, 'bearer', false, true, true, true, 'llama.cpp server on this machine'),
+    ('litellm', 'openai', 'http://127.0.0.1:4000/v1', null, 'bearer', false, true, true, true, 'LiteLLM proxy on this machine');
 

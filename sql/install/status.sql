@@ -127,6 +127,12 @@ begin
     select 'warning', format('The shared key %s of %s (%s) is refused: %s', f.masked_key, f.provider, f.id, f.last_error),
         format('A new secret comes with mrprompt.update_key(); select mrprompt.verify_key(%L) asks the provider again.', f.id)
     from mrprompt.failing_keys f where f.user_id is null order by f.last_error_at limit 20;
+    return query
+    select 'warning', format('The host of provider %s is %s, and its requests are refused.', p.name, mrprompt_internal.special_host(p.base_url)),
+        format('If that is meant: update mrprompt.providers set allow_private = true where name = %L', p.name)
+    from mrprompt.providers p
+    where p.enabled and not p.allow_private and p.proxy is null and mrprompt_internal.special_host(p.base_url) is not null
+    order by p.name limit 20;
     if state.oldest_ready_seconds > 60 and state.fetchers > 0 and cardinality(state.paused) = 0 then
         return query select 'warning', format('The oldest ready request has waited for %s seconds.', state.oldest_ready_seconds),
             format('In flight: %s. Raise mrprompt.max_in_flight, or start more fetchers.', state.in_flight);

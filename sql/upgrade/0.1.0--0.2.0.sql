@@ -32,10 +32,24 @@ begin
                 constraint cooldown_attempts_is_at_least_1 check (cooldown_attempts between 1 and 100000),
             add column verify_path text constraint verify_path_begins_with_a_slash check (verify_path ~ ''^/[^[:space:]#]*$''),
             add column timeout_limit_ms integer not null default 3600000
-                constraint timeout_limit_is_at_most_a_day check (timeout_limit_ms between 1 and 86400000)', name);
+                constraint timeout_limit_is_at_most_a_day check (timeout_limit_ms between 1 and 86400000),
+            add column allow_private boolean not null default false,
+            add column proxy text constraint proxy_is_http_https_or_socks5h_with_a_port_and_no_user
+                check (proxy ~ ''^(http|https|socks5h)://[^[:space:]/?#@]+:[0-9]{1,5}/?$''),
+            add column client_cert_file text constraint client_cert_file_is_an_absolute_path check (client_cert_file ~ ''^/''),
+            add column client_key_file text constraint client_key_file_is_an_absolute_path check (client_key_file ~ ''^/''),
+            add constraint client_cert_file_and_client_key_file_come_together
+                check ((client_cert_file is null) = (client_key_file is null))', name);
     end loop;
 end
 $providers$;
+
+-- Providers that are, or may well be, at an address that is not public go on being asked there.
+create function mrprompt_internal.special_host(base_url text) returns text
+    language c immutable strict parallel safe as 'MODULE_PATHNAME', 'special_host';
+update mrprompt_internal.provider_rows set allow_private = true
+where allow_http or mrprompt_internal.special_host(base_url) is not null
+   or base_url ~ '^https?://[^/.:[]+(:[0-9]+)?(/|$)';
 
 alter table mrprompt.requests
     add column priority smallint not null default 0 check (priority between -3 and 3),

@@ -4,7 +4,7 @@
 \set ECHO none
 \i :helpers
 \set ECHO all
-select name, protocol, auth, key_required, allow_http from mrprompt.providers where preset order by name;
+select name, protocol, auth, key_required, allow_http, allow_private from mrprompt.providers where preset order by name;
 -- one insert makes a provider; everything else has a default
 insert into mrprompt.providers (name, protocol, base_url, allow_http) values ('mine', 'openai', 'http://llm.internal:8000/v1', true);
 select name, auth, key_required, stream_usage, headers, enabled, preset from mrprompt.providers where name = 'mine';
@@ -28,6 +28,26 @@ select t.why($$insert into mrprompt.providers (name, protocol, base_url) values 
 select t.why($$insert into mrprompt.providers (name, protocol, base_url, headers) values ('x', 'openai', 'https://llm.example.com', '{"a": "b\r\nc: d"}')$$);
 select t.why($$insert into mrprompt.providers (name, protocol, base_url, headers) values ('x', 'openai', 'https://llm.example.com', '["a"]')$$);
 select t.why($$insert into mrprompt.providers (name, protocol, base_url, ca_file) values ('x', 'openai', 'https://llm.example.com', 'relative.pem')$$);
+select t.why($$insert into mrprompt.providers (name, protocol, base_url, proxy) values ('x', 'openai', 'https://llm.example.com', 'http://user:pass@proxy.example.com:3128')$$);
+select t.why($$insert into mrprompt.providers (name, protocol, base_url, proxy) values ('x', 'openai', 'https://llm.example.com', 'http://proxy.example.com')$$);
+select t.why($$insert into mrprompt.providers (name, protocol, base_url, client_cert_file) values ('x', 'openai', 'https://llm.example.com', '/etc/llm.crt')$$);
+select t.why($$insert into mrprompt.providers (name, protocol, base_url, client_cert_file, client_key_file) values ('x', 'openai', 'https://llm.example.com', '/etc/llm.crt', 'llm.key')$$);
+-- where a host may be
+select t.why($$insert into mrprompt.providers (name, protocol, base_url) values ('x', 'openai', 'https://10.0.0.7:8000/v1')$$);
+select t.why($$insert into mrprompt.providers (name, protocol, base_url) values ('x', 'openai', 'https://[::ffff:169.254.169.254]/v1')$$);
+select t.why($$insert into mrprompt.providers (name, protocol, base_url) values ('x', 'openai', 'https://LOCALHOST/v1')$$);
+select t.why($$insert into mrprompt.providers (name, protocol, base_url) values ('x', 'openai', 'https://{model}.example.com/v1')$$);
+select t.why($$update mrprompt.providers set allow_private = false where name = 'ollama'$$);
+select t.why($$insert into mrprompt.providers (name, protocol, base_url) values ('public', 'openai', 'https://8.8.8.8/v1')$$);
+select t.why($$insert into mrprompt.providers (name, protocol, base_url, allow_private) values ('ours', 'openai', 'https://10.0.0.7:8000/v1', true)$$);
+select t.why($$insert into mrprompt.providers (name, protocol, base_url, proxy) values ('proxied', 'openai', 'https://10.0.0.7:8000/v1', 'socks5h://127.0.0.1:1080')$$);
+-- a row that says otherwise, from a dump of the first release, can be mended step by step
+insert into mrprompt_internal.provider_rows (name, protocol, base_url) values ('dumped', 'openai', 'https://192.168.1.5/v1');
+select finding, remedy from mrprompt.doctor() where finding ~ 'host of provider';
+select t.why($$update mrprompt.providers set description = 'ours' where name = 'dumped'$$);
+select t.why($$update mrprompt.providers set base_url = 'https://192.168.1.6/v1' where name = 'dumped'$$);
+select t.why($$update mrprompt.providers set allow_private = true where name = 'dumped'$$);
+select finding from mrprompt.doctor() where finding ~ 'host of provider';
 select t.why($$insert into mrprompt.providers (name, protocol, base_url, total_timeout_ms) values ('x', 'openai', 'https://llm.example.com', 0)$$);
 \pset format aligned
 \pset tuples_only off

@@ -14,17 +14,17 @@ my $base = $provider->url;
 my ($tls_base, $ca_file) = ($tls->url, $tls->{ca_file});
 $node->safe_psql('postgres', qq(
     select mrprompt.add_user(login_role => current_user);
-    insert into mrprompt.providers (name, protocol, base_url, allow_http) values
-        ('fake', 'openai', '$base/v1', true),
-        ('claude', 'anthropic', '$base', true),
-        ('dead', 'openai', 'http://127.0.0.1:1/v1', true);
+    insert into mrprompt.providers (name, protocol, base_url, allow_http, allow_private) values
+        ('fake', 'openai', '$base/v1', true, true),
+        ('claude', 'anthropic', '$base', true, true),
+        ('dead', 'openai', 'http://127.0.0.1:1/v1', true, true);
     -- What answers badly on purpose shall not cool down.
     update mrprompt.providers set cooldown_percent = 0 where not preset;
     update mrprompt.providers set auth = 'x-api-key' where name = 'claude';
-    update mrprompt.providers set base_url = '$base/api/gateway/v1/endpoints', allow_http = true where name = 'vanchin';
-    update mrprompt.providers set base_url = '$base/openai/deployments/{model}', allow_http = true where name = 'azure';
-    insert into mrprompt.providers (name, protocol, base_url, ca_file) values
-        ('secure', 'openai', '$tls_base/v1', '$ca_file'), ('distrusted', 'openai', '$tls_base/v1', null);
+    update mrprompt.providers set base_url = '$base/api/gateway/v1/endpoints', allow_http = true, allow_private = true where name = 'vanchin';
+    update mrprompt.providers set base_url = '$base/openai/deployments/{model}', allow_http = true, allow_private = true where name = 'azure';
+    insert into mrprompt.providers (name, protocol, base_url, allow_private, ca_file) values
+        ('secure', 'openai', '$tls_base/v1', true, '$ca_file'), ('distrusted', 'openai', '$tls_base/v1', true, null);
     insert into mrprompt.prices (provider, model, input, output) values ('fake', 'm', 0.000001, 0.000002);
 ));
 

@@ -12,7 +12,7 @@ my $node = new_cluster('crash', conf => "mrprompt.heartbeat_interval = 500\n");
 my $base = $provider->url;
 $node->safe_psql('postgres', qq(
     select mrprompt.add_user(login_role => current_user);
-    insert into mrprompt.providers (name, protocol, base_url, allow_http) values ('fake', 'openai', '$base/v1', true);));
+    insert into mrprompt.providers (name, protocol, base_url, allow_http, allow_private) values ('fake', 'openai', '$base/v1', true, true);));
 my $postmaster = $node->safe_psql('postgres', 'select pg_postmaster_start_time()');
 my $session = $node->background_psql('postgres');
 $session->query_safe('select 1');

@@ -13,7 +13,7 @@ my $base = $provider->url;
 $node->safe_psql('postgres', qq(
     select mrprompt.add_user(login_role => current_user);
     create role fetcher_login login in role mrprompt_fetcher;
-    insert into mrprompt.providers (name, protocol, base_url, allow_http) values ('fake', 'openai', '$base/v1', true);
+    insert into mrprompt.providers (name, protocol, base_url, allow_http, allow_private) values ('fake', 'openai', '$base/v1', true, true);
     select mrprompt.add_key('fake', 'sk-test-libpq-00001');));
 
 my $program = source_path('build', 'mrprompt-fetcher');

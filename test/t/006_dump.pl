@@ -12,7 +12,7 @@ my $base = $provider->url;
 my $node = new_cluster('origin');
 $node->safe_psql('postgres', qq(
     select mrprompt.add_user(login_role => current_user, name => 'Dora');
-    insert into mrprompt.providers (name, protocol, base_url, allow_http) values ('fake', 'openai', '$base/v1', true);
+    insert into mrprompt.providers (name, protocol, base_url, allow_http, allow_private) values ('fake', 'openai', '$base/v1', true, true);
     update mrprompt.providers set base_url = 'https://proxy.example.com/v1' where name = 'openai';
     update mrprompt.providers set enabled = false where name = 'xai';
     insert into mrprompt.prices (provider, model, input, output, effective_from) values ('fake', 'm', 0.000001, 0.000002, '2026-01-01');

@@ -11,7 +11,7 @@ my $base = $provider->url;
 my $node = new_cluster('secrets', conf => "log_min_messages = warning\nlog_min_error_statement = error\nlog_connections = off\nlog_disconnections = off\nlog_line_prefix = '%m [%p] %e '\n");
 $node->safe_psql('postgres', qq(
     select mrprompt.add_user(login_role => current_user);
-    insert into mrprompt.providers (name, protocol, base_url, allow_http) values ('fake', 'openai', '$base/v1', true);));
+    insert into mrprompt.providers (name, protocol, base_url, allow_http, allow_private) values ('fake', 'openai', '$base/v1', true, true);));
 
 # Every way to hand over a key, right and wrong.
 my @keys;

@@ -11,8 +11,8 @@ my $base = $peer->url;
 my $node = new_cluster('peer', conf => "mrprompt.max_failures = 2\n");
 $node->safe_psql('postgres', qq(
     select mrprompt.add_user(login_role => current_user);
-    insert into mrprompt.providers (name, protocol, base_url, allow_http, auth) values
-        ('openai-peer', 'openai', '$base/v1', true, 'bearer'), ('anthropic-peer', 'anthropic', '$base', true, 'x-api-key');
+    insert into mrprompt.providers (name, protocol, base_url, allow_http, allow_private, auth) values
+        ('openai-peer', 'openai', '$base/v1', true, true, 'bearer'), ('anthropic-peer', 'anthropic', '$base', true, true, 'x-api-key');
     -- What answers badly on purpose shall not cool down.
     update mrprompt.providers set cooldown_percent = 0 where not preset;
     select mrprompt.add_key('openai-peer', 'sk-test-peer-000001'), mrprompt.add_key('anthropic-peer', 'sk-test-peer-000002');));

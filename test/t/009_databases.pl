@@ -16,7 +16,7 @@ sub set_up
     $node->safe_psql($database, qq(
         create extension mrprompt;
         select mrprompt.add_user(login_role => current_user);
-        insert into mrprompt.providers (name, protocol, base_url, allow_http) values ('fake', 'openai', '$base/v1', true);));
+        insert into mrprompt.providers (name, protocol, base_url, allow_http, allow_private) values ('fake', 'openai', '$base/v1', true, true);));
 }
 sub supervisors { return $node->safe_psql('postgres', q(select coalesce(string_agg(datname, ',' order by datname), '') from pg_stat_activity where backend_type = 'mrprompt supervisor')) }
 sub queue_of { return $node->safe_psql($_[0], 'select count(*) from mrprompt_internal.queue') }

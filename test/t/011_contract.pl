@@ -11,7 +11,7 @@ my $base = $provider->url;
 my $node = new_cluster('contract', conf => "max_prepared_transactions = 5\nmrprompt.heartbeat_interval = 300\n");
 $node->safe_psql('postgres', qq(
     select mrprompt.add_user(login_role => current_user);
-    insert into mrprompt.providers (name, protocol, base_url, allow_http) values ('fake', 'openai', '$base/v1', true);));
+    insert into mrprompt.providers (name, protocol, base_url, allow_http, allow_private) values ('fake', 'openai', '$base/v1', true, true);));
 sub ended { return $node->safe_psql('postgres', q(select count(*) from mrprompt.requests where status in ('queued', 'running'))) == 0 }
 sub ask { return $node->safe_psql('postgres', "select mrprompt.chat_text('$_[0]', 'm', 'fake', stream => true)") }
 

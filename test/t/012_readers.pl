@@ -14,7 +14,7 @@ for my $preload (1, 0)
     my $node = new_cluster("readers$preload", preload => $preload);
     $node->safe_psql('postgres', qq(
         select mrprompt.add_user(login_role => current_user);
-        insert into mrprompt.providers (name, protocol, base_url, allow_http) values ('fake', 'openai', '$base/v1', true);
+        insert into mrprompt.providers (name, protocol, base_url, allow_http, allow_private) values ('fake', 'openai', '$base/v1', true, true);
         create procedure follow(id uuid, inout text_ text default '') language plpgsql as \$\$
         declare
             cursor_ bigint := 0; part record; ended boolean := false;

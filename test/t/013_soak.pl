@@ -25,7 +25,7 @@ my $node = new_cluster('soak', conf => "restart_after_crash = on\nmrprompt.max_i
 $node->safe_psql('postgres', qq(
     create role fetcher_login login in role mrprompt_fetcher;
     -- Failures are as many as they are: they shall open no cooldowns that grow (rate limits do open theirs).
-    insert into mrprompt.providers (name, protocol, base_url, allow_http, cooldown_percent) values ('fake', 'openai', '$base/v1', true, 0);
+    insert into mrprompt.providers (name, protocol, base_url, allow_http, allow_private, cooldown_percent) values ('fake', 'openai', '$base/v1', true, true, 0);
     create table given (key text, id uuid);
     create table calls (key text, n int);
     create function words(n int) returns text language sql immutable as \$\$ select string_agg('w' || i, ' ' order by i) from generate_series(1, n) i \$\$;));

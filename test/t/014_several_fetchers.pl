@@ -17,7 +17,7 @@ sub ask { return $node->safe_psql('postgres', $_[0]) }
 ask(qq(
     select mrprompt.add_user(login_role => current_user);
     create role fetcher_login login in role mrprompt_fetcher;
-    insert into mrprompt.providers (name, protocol, base_url, allow_http) values ('fake', 'openai', '$base/v1', true);
+    insert into mrprompt.providers (name, protocol, base_url, allow_http, allow_private) values ('fake', 'openai', '$base/v1', true, true);
     create table called (id text, n int);
     create table before (request_id uuid, state text);
     create function words(n int) returns text language sql immutable as \$\$ select string_agg('w' || i, ' ' order by i) from generate_series(1, n) i \$\$;));

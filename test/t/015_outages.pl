@@ -20,7 +20,7 @@ sub set_up
     $node->safe_psql($database, qq(
         create extension if not exists mrprompt;
         select mrprompt.add_user(login_role => current_user);
-        insert into mrprompt.providers (name, protocol, base_url, allow_http) values ('fake', 'openai', '$base/v1', true);));
+        insert into mrprompt.providers (name, protocol, base_url, allow_http, allow_private) values ('fake', 'openai', '$base/v1', true, true);));
 }
 sub words { return join ' ', map { "w$_" } 1 .. $_[0] }
 

@@ -12,7 +12,7 @@ my $base = $provider->url;
 my $node = new_cluster('primary', conf => "mrprompt.heartbeat_interval = 300\nwal_level = replica\nmax_wal_senders = 5\n");
 $node->safe_psql('postgres', qq(
     select mrprompt.add_user(login_role => current_user);
-    insert into mrprompt.providers (name, protocol, base_url, allow_http) values ('fake', 'openai', '$base/v1', true);
+    insert into mrprompt.providers (name, protocol, base_url, allow_http, allow_private) values ('fake', 'openai', '$base/v1', true, true);
     create role fetcher_login login in role mrprompt_fetcher;));
 
 my $words = join ' ', map { "w$_" } 1 .. 40;

@@ -18,7 +18,7 @@ sub set_up
     $node->safe_psql($database, qq(
         create extension mrprompt;
         select mrprompt.add_user(login_role => current_user);
-        insert into mrprompt.providers (name, protocol, base_url, allow_http) values ('fake', 'openai', '$base/v1', true);
+        insert into mrprompt.providers (name, protocol, base_url, allow_http, allow_private) values ('fake', 'openai', '$base/v1', true, true);
         select mrprompt.add_key('fake', 'sk-test-commands-01');));
 }
 sub value { my ($database, $sql) = @_; return $node->safe_psql($database, $sql) }

@@ -12,7 +12,7 @@ my $words = join ' ', map { "w$_" } 1 .. 40;
 my $old = new_cluster('old');
 $old->safe_psql('postgres', qq(
     select mrprompt.add_user(login_role => current_user);
-    insert into mrprompt.providers (name, protocol, base_url, allow_http) values ('fake', 'openai', '$base/v1', true);
+    insert into mrprompt.providers (name, protocol, base_url, allow_http, allow_private) values ('fake', 'openai', '$base/v1', true, true);
     select mrprompt.add_key('fake', 'sk-test-upgrade-001');));
 my $ask = q(select count(mrprompt.chat_text('fake?words=40&require_key=sk-test-upgrade-001&id=' || i, 'm', 'fake', stream => true)) from generate_series(1, 10) i);
 sub all_ended { return $_[0]->safe_psql('postgres', q(select count(*) from mrprompt.requests where status in ('queued', 'running'))) == 0 }

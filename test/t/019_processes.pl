@@ -15,7 +15,7 @@ sub value { return $node->safe_psql('postgres', $_[0]) }
 sub try_value { my ($code, $out) = $node->psql('postgres', $_[0]); return $code == 0 ? $out : undef }
 value(qq(
     select mrprompt.add_user(login_role => current_user);
-    insert into mrprompt.providers (name, protocol, base_url, allow_http) values ('fake', 'openai', '$base/v1', true);));
+    insert into mrprompt.providers (name, protocol, base_url, allow_http, allow_private) values ('fake', 'openai', '$base/v1', true, true);));
 
 my $asked = 0;
 sub start_streams

@@ -10,7 +10,7 @@ my $provider = start_provider();
 my $base = $provider->url;
 my $node = new_cluster('batches');
 my $user = $node->safe_psql('postgres', qq(
-    insert into mrprompt.providers (name, protocol, base_url, allow_http) values ('fake', 'openai', '$base/v1', true);
+    insert into mrprompt.providers (name, protocol, base_url, allow_http, allow_private) values ('fake', 'openai', '$base/v1', true, true);
     insert into mrprompt.prices (provider, model, input, output) values ('fake', 'm', 0.001, 0.001);
     select mrprompt.add_user(login_role => current_user);));
 

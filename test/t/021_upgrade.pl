@@ -43,6 +43,8 @@ sql(qq(
     select mrprompt.add_user(login_role => current_user, name => 'Ada');
     insert into mrprompt.providers (name, protocol, base_url, allow_http, total_timeout_ms) values ('fake', 'openai', '$base/v1', true, 77000);
     update mrprompt.providers set base_url = 'https://proxy.example.com/v1' where name = 'openai';
+    insert into mrprompt.providers (name, protocol, base_url) values
+        ('private', 'openai', 'https://10.0.0.7:8000/v1'), ('short', 'openai', 'https://gpu-box/v1'), ('public', 'openai', 'https://8.8.8.8/v1');
     insert into mrprompt.prices (provider, model, input, output, effective_from) values ('fake', 'm', 0.000001, 0.000002, '2026-01-01');
     select mrprompt.add_key('fake', 'sk-test-before-0001', '{"agent_name": "curator"}', 'mine');
     select mrprompt.grant_key(mrprompt.add_key('openai', 'sk-test-shared-0001', shared => true));));
@@ -105,6 +107,7 @@ is(sql("select ready, waits_for, ready_at > now() + interval '50 minutes' from m
 is(sql(q(select bool_and(tag > before) from (select tag, lag(tag, 1, 0::bigint) over (order by ready_at, request_id) as before from mrprompt_internal.queue where ready and fetcher_id is null) q)), 't', 'in the order in which they came');
 is(sql(q(select base_url, preset, total_timeout_ms, backoff_cap_ms from mrprompt.providers where name in ('openai', 'fake') order by name)), "$base/v1|f|77000|60000\nhttps://proxy.example.com/v1|f|900000|60000", 'providers are as the admin made them');
 
+is(sql(q(select string_agg(name, ' ' order by name) from mrprompt.providers where allow_private and not preset)), 'fake private short', 'and those that may be at a private address go on being asked there');
 ok(wait_until(sub { status($streaming) ne 'running' }), 'the stream ends');
 is(content($streaming), join(' ', map { "w$_" } 1 .. 60), 'with nothing lost') or diag sql("select error_type, error_message from mrprompt.requests where id = '$streaming'");
 is(sql("select status, attempts from mrprompt.requests where id = '$streaming'"), 'succeeded|1', 'in one attempt');

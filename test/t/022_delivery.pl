@@ -11,9 +11,9 @@ my $base = $provider->url;
 my $node = new_cluster('delivery', conf => "mrprompt.heartbeat_interval = 200\n");
 $node->safe_psql('postgres', qq(
     select mrprompt.add_user(login_role => current_user);
-    insert into mrprompt.providers (name, protocol, base_url, allow_http, cooldown_percent, backoff_base_ms, idempotency_header, timeout_limit_ms) values
-        ('fake', 'openai', '$base/v1', true, 0, 10, 'Idempotency-Key', 20000),
-        ('watched', 'openai', '$base/v1', true, 50, 10, null, 20000);
+    insert into mrprompt.providers (name, protocol, base_url, allow_http, allow_private, cooldown_percent, backoff_base_ms, idempotency_header, timeout_limit_ms) values
+        ('fake', 'openai', '$base/v1', true, true, 0, 10, 'Idempotency-Key', 20000),
+        ('watched', 'openai', '$base/v1', true, true, 50, 10, null, 20000);
     insert into mrprompt.prices (provider, model, input, output) values ('fake', 'm', 0.000001, 0.000002);));
 
 my $configured = 0;

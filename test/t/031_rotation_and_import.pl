@@ -17,7 +17,7 @@ sub add_master_key { my ($id, $digit) = @_; append_to_file($file, "$id:" . ($dig
 my $seals = q(select string_agg(concat_ws(' ', master_key_id, active, in_file, keys, lookup_key, retired_at is not null), ', ') from mrprompt.key_seal_status);
 
 sql(qq(select mrprompt.add_user(login_role => current_user);
-    insert into mrprompt.providers (name, protocol, base_url, allow_http) values ('fake', 'openai', '$base/v1', true)));
+    insert into mrprompt.providers (name, protocol, base_url, allow_http, allow_private) values ('fake', 'openai', '$base/v1', true, true)));
 sql(q(select count(mrprompt.add_key('fake', 'sk-test-rotated-' || lpad(i::text, 4, '0'), name => 'number ' || i)) from generate_series(1, 250) i;
       select mrprompt.revoke_key(id) from mrprompt.api_keys where name = 'number 250'));
 my $hash = sql(q(select key_hash from mrprompt.api_keys where name = 'number 1'));

@@ -14,9 +14,9 @@ sub failure { my ($code, $out, $err) = $node->psql('postgres', $_[0], @_ > 1 ? (
 sub verify { my ($key) = @_; return sql(qq(select status, error_status, error_type from mrprompt.wait_for_request('${\sql("select mrprompt.verify_key('$key')")}', '20 s'))) }
 sub health { return sql(qq(select masked_key, last_verified is not null, last_error from mrprompt.list_keys() where id = '$_[0]')) }
 my $user = sql('select mrprompt.add_user(login_role => current_user)');
-sql(qq(insert into mrprompt.providers (name, protocol, base_url, allow_http, verify_path, auth) values
-           ('fake', 'openai', '$base/v1', true, null, 'bearer'), ('claude', 'anthropic', '$base', true, null, 'x-api-key'),
-           ('elsewhere', 'openai', '$base/v1', true, '/elsewhere', 'bearer'), ('moved', 'openai', '$base/v1/{model}', true, null, 'bearer')));
+sql(qq(insert into mrprompt.providers (name, protocol, base_url, allow_http, allow_private, verify_path, auth) values
+           ('fake', 'openai', '$base/v1', true, true, null, 'bearer'), ('claude', 'anthropic', '$base', true, true, null, 'x-api-key'),
+           ('elsewhere', 'openai', '$base/v1', true, true, '/elsewhere', 'bearer'), ('moved', 'openai', '$base/v1/{model}', true, true, null, 'bearer')));
 
 my $good = sql(q(select mrprompt.add_key('fake', 'sk-test-good-key-1')));
 my $bad = sql(q(select mrprompt.add_key('fake', 'sk-test-wrong-key1', name => 'mine')));

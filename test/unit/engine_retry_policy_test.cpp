@@ -65,7 +65,8 @@ TEST(EngineRetryPolicy, network_ends_follow_the_table) {
                       {TransferEnd::timeout_total, "total_timeout", false},
                       {TransferEnd::broken, "connection_broken", true},
                       {TransferEnd::too_large, "response_too_large", false},
-                      {TransferEnd::refused, "url_refused", false}};
+                      {TransferEnd::refused, "url_refused", false},
+                      {TransferEnd::address_refused, "address_refused", false}};
     for (const auto& row : rows) {
         EXPECT_EQ(of_end(row.end).type, row.type);
         EXPECT_EQ(of_end(row.end).retry, row.retry) << row.type;

@@ -55,6 +55,7 @@ protected:
         request.secret_header = "Authorization: Bearer ";
         request.secret = Secret("sk-test-net");
         request.body = "{\"model\":\"m\"}";
+        request.allow_private = true;
         request.connect_timeout_ms = 2'000;
         request.first_byte_timeout_ms = 5'000;
         request.idle_timeout_ms = 5'000;
@@ -115,6 +116,7 @@ TEST_F(NetCurlTransport, a_handle_used_again_remembers_nothing_of_the_request_be
     fetch(request(server.url("/ok")));
     HttpRequest bare;
     bare.url = server.url("/ok");
+    bare.allow_private = true;
     bare.body = "second";
     EXPECT_EQ(fetch(std::move(bare)).end, TransferEnd::complete);
     EXPECT_EQ(server.last_request().find("sk-test-net"), std::string::npos);
@@ -188,6 +190,46 @@ TEST_F(NetCurlTransport, urls_that_are_not_http_and_headers_with_line_breaks_are
     bad_key.secret = Secret("sk-test\nX-C: 3");
     EXPECT_EQ(fetch(std::move(bad_key)).end, TransferEnd::refused);
     EXPECT_EQ(server.requests, 0);
+}
+
+TEST_F(NetCurlTransport, an_address_that_is_not_public_is_refused_before_anything_is_sent) {
+    const std::string port = ":" + std::to_string(server.port()) + "/ok";
+    for (const char* host : {"127.0.0.1", "localhost", "127.1", "2130706433", "[::ffff:127.0.0.1]", "[::1]"}) {
+        HttpRequest local = request(std::string("http://") + host + port);
+        local.allow_private = false;
+        const Exchange& exchange = fetch(std::move(local));
+        EXPECT_EQ(exchange.end, TransferEnd::address_refused) << host << ": " << exchange.message;
+        EXPECT_FALSE(exchange.sent);
+    }
+    EXPECT_EQ(server.connections, 0);
+    EXPECT_EQ(exchanges[2].message.find("the host localhost has the address "), 0u) << exchanges[2].message;
+    EXPECT_NE(exchanges[1].message.find("127.0.0.1, a loopback address; "), std::string::npos);
+    EXPECT_NE(exchanges[1].message.find("allow_private = true"), std::string::npos);
+}
+
+TEST_F(NetCurlTransport, a_kept_connection_is_not_for_a_request_that_may_not_be_with_its_address) {
+    const auto local = [&](bool allowed) {
+        HttpRequest one = request(server.url("/ok"));
+        one.allow_private = allowed;
+        return fetch(std::move(one)).end;
+    };
+    EXPECT_EQ(local(true), TransferEnd::complete);
+    EXPECT_EQ(local(false), TransferEnd::address_refused);
+    EXPECT_EQ(local(true), TransferEnd::complete);
+    EXPECT_EQ(server.requests, 2);
+}
+
+TEST_F(NetCurlTransport, a_proxy_of_the_row_is_used_wherever_it_is_and_none_of_the_environment) {
+    for (const char* name : {"http_proxy", "HTTP_PROXY", "ALL_PROXY", "all_proxy"})
+        setenv(name, "http://127.0.0.1:1", 1);
+    EXPECT_EQ(fetch(request(server.url("/ok"))).end, TransferEnd::complete);
+    setenv("no_proxy", "*", 1);
+    HttpRequest proxied = request("http://llm.invalid/ok");
+    proxied.allow_private = false;
+    proxied.proxy = server.url("");
+    EXPECT_EQ(fetch(std::move(proxied)).end, TransferEnd::complete) << exchanges[last_id].message;
+    EXPECT_TRUE(server.last_request().starts_with("POST http://llm.invalid/ok HTTP/1.1\r\n"));
+    for (const char* name : {"http_proxy", "HTTP_PROXY", "ALL_PROXY", "all_proxy", "no_proxy"}) unsetenv(name);
 }
 
 TEST_F(NetCurlTransport, connections_that_end_inside_the_exchange_are_broken) {

@@ -48,6 +48,33 @@ TEST(ProviderRow, members_that_are_null_or_absent_have_defaults) {
     EXPECT_TRUE(provider->retry.retry_on.empty());
     EXPECT_EQ(provider->cooldown_percent, 50);
     EXPECT_EQ(provider->idempotency_header, "");
+    EXPECT_EQ(provider->proxy + provider->client_cert_file + provider->client_key_file, "");
+}
+
+TEST(ProviderRow, a_private_address_is_allowed_by_the_row_and_by_rows_that_do_not_know_of_it_yet) {
+    const auto allowed = [](Json value) {
+        Json changed = row();
+        changed["allow_private"] = std::move(value);
+        return parse_provider(changed)->allow_private;
+    };
+    EXPECT_TRUE(allowed(true));
+    EXPECT_FALSE(allowed(false));
+    EXPECT_FALSE(allowed(nullptr));
+    EXPECT_TRUE(parse_provider(row())->allow_private);
+}
+
+TEST(ProviderRow, says_how_to_connect) {
+    Json changed = row();
+    changed["allow_private"] = false;
+    changed["proxy"] = "socks5h://proxy.test:1080";
+    changed["client_cert_file"] = "/cert.pem";
+    changed["client_key_file"] = "/key.pem";
+    const Result<HttpRequest> request = request_for(changed);
+    ASSERT_TRUE(request);
+    EXPECT_FALSE(request->allow_private);
+    EXPECT_EQ(request->proxy, "socks5h://proxy.test:1080");
+    EXPECT_EQ(request->client_cert_file, "/cert.pem");
+    EXPECT_EQ(request->client_key_file, "/key.pem");
 }
 
 TEST(ProviderRow, nonsense_is_refused) {
@@ -59,6 +86,9 @@ TEST(ProviderRow, nonsense_is_refused) {
     EXPECT_TRUE(refused("protocol", "gopher"));
     EXPECT_TRUE(refused("base_url", "file:///etc/passwd"));
     EXPECT_TRUE(refused("base_url", "https://a\r\nb"));
+    EXPECT_TRUE(refused("base_url", "https://{model}.test/v1"));
+    EXPECT_TRUE(refused("proxy", "socks4://proxy.test:1080"));
+    EXPECT_TRUE(refused("proxy", "http://user:word@proxy.test:1080"));
     EXPECT_TRUE(refused("auth", "basic"));
     EXPECT_TRUE(refused("idempotency_header", "x a"));
     EXPECT_TRUE(refused("headers", {{"x-a", "1\r\nx-b: 2"}}));

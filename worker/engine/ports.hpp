@@ -47,6 +47,7 @@ enum class TransferEnd {
     broken,           // the connection ended inside the exchange
     too_large,        // more body than allowed
     refused,          // this URL may not be fetched at all
+    address_refused,  // nor may anything at the address that its host has; nothing was sent
 };
 
 class TransferSink {

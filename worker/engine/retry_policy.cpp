@@ -29,6 +29,7 @@ constexpr EndRule kEnds[] = {
     {TransferEnd::broken, "connection_broken", Rule::again, Blame::failing},
     {TransferEnd::too_large, "response_too_large", Rule::give_up, Blame::ours},
     {TransferEnd::refused, "url_refused", Rule::give_up, Blame::ours},
+    {TransferEnd::address_refused, "address_refused", Rule::give_up, Blame::ours},
 };
 
 struct WordRule {

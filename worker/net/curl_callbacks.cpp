@@ -1,13 +1,18 @@
 // libcurl's options and callbacks: the head of a response is gathered here, its body passes through.
 #include "net/curl_callbacks.hpp"
 
+#include <arpa/inet.h>
 #include <openssl/crypto.h>
 #include <sys/epoll.h>
+#include <sys/socket.h>
 
 #include <cctype>
+#include <cstddef>
+#include <cstring>
 #include <new>
 #include <string>
 
+#include "core/address.hpp"
 #include "net/curl_transport.hpp"
 
 namespace mrprompt {
@@ -16,6 +21,10 @@ namespace {
 constexpr std::size_t kMaxHeaderBytes = 64 << 10;  // of one response head; more of it is left out
 constexpr long kReceiveBuffer = 4 << 10;           // per transfer in flight: answers arrive in small pieces
 constexpr long kUploadBuffer = 16 << 10;           // the least that curl takes
+constexpr long kTrustSeconds = 600;                // after which a CA file is read anew
+
+// 112 bits of security, whatever the machine's openssl.cnf says: no RSA key below 2048 bits, no SHA-1.
+constexpr const char* kCiphers = "DEFAULT:@SECLEVEL=2";
 
 std::string_view trimmed(std::string_view text) {
     while (!text.empty() && std::isspace(static_cast<unsigned char>(text.front()))) text.remove_prefix(1);
@@ -51,7 +60,66 @@ void trust(CURL* easy, const std::string& ca_file) {
     static const curl_version_info_data* const system = curl_version_info(CURLVERSION_NOW);
     curl_easy_setopt(easy, CURLOPT_CAINFO, ca_file.empty() ? system->cainfo : ca_file.c_str());
     const bool by_directory = ca_file.empty() && system->cainfo == nullptr;
-    curl_easy_setopt(easy, CURLOPT_CAPATH, by_directory ? system->capath : nullptr);
+    const char* const directory = by_directory ? system->capath : nullptr;
+    curl_easy_setopt(easy, CURLOPT_CAPATH, directory);
+    curl_easy_setopt(easy, CURLOPT_PROXY_CAINFO, ca_file.empty() ? system->cainfo : ca_file.c_str());
+    curl_easy_setopt(easy, CURLOPT_PROXY_CAPATH, directory);
+}
+
+bool is_openssl() {
+    static const char* const name = curl_version_info(CURLVERSION_NOW)->ssl_version;
+    return name != nullptr && std::strncmp(name, "OpenSSL/", 8) == 0;
+}
+
+// The same demands on a provider and on a proxy that is spoken to by TLS.
+void demand_strong_tls(CURL* easy) {
+    curl_easy_setopt(easy, CURLOPT_SSLVERSION, static_cast<long>(CURL_SSLVERSION_TLSv1_2));
+    curl_easy_setopt(easy, CURLOPT_SSL_VERIFYPEER, 1L);
+    curl_easy_setopt(easy, CURLOPT_SSL_VERIFYHOST, 2L);
+    curl_easy_setopt(easy, CURLOPT_PROXY_SSLVERSION, static_cast<long>(CURL_SSLVERSION_TLSv1_2));
+    curl_easy_setopt(easy, CURLOPT_PROXY_SSL_VERIFYPEER, 1L);
+    curl_easy_setopt(easy, CURLOPT_PROXY_SSL_VERIFYHOST, 2L);
+    if (is_openssl()) {
+        curl_easy_setopt(easy, CURLOPT_SSL_CIPHER_LIST, kCiphers);
+        curl_easy_setopt(easy, CURLOPT_PROXY_SSL_CIPHER_LIST, kCiphers);
+    }
+#if LIBCURL_VERSION_NUM >= 0x075700
+    curl_easy_setopt(easy, CURLOPT_CA_CACHE_TIMEOUT, kTrustSeconds);
+#endif
+    // A key file with a passphrase is an error; without this OpenSSL would ask at the terminal.
+    curl_easy_setopt(easy, CURLOPT_KEYPASSWD, "");
+}
+
+const char* text_or_null(const std::string& text) {
+    return text.empty() ? nullptr : text.c_str();
+}
+
+// The row's proxy or none: "" keeps curl from looking into the environment.
+void choose_way(CURL* easy, const HttpRequest& request) {
+    curl_easy_setopt(easy, CURLOPT_PROXY, request.proxy.c_str());
+    curl_easy_setopt(easy, CURLOPT_NOPROXY, "");
+    curl_easy_setopt(easy, CURLOPT_FRESH_CONNECT, 0L);
+}
+
+// As text; "" where it is of another family than the internet's.
+std::string address_text(const curl_sockaddr& address) {
+    // curl's struct ends in the head of an address that goes on behind it.
+    const char* const place = reinterpret_cast<const char*>(&address) + offsetof(curl_sockaddr, addr);
+    char text[INET6_ADDRSTRLEN] = "";
+    if (address.family == AF_INET)
+        inet_ntop(AF_INET, place + offsetof(sockaddr_in, sin_addr), text, sizeof text);
+    if (address.family == AF_INET6)
+        inet_ntop(AF_INET6, place + offsetof(sockaddr_in6, sin6_addr), text, sizeof text);
+    return text;
+}
+
+// Whether the transfer may be with this address; notes it where not.
+bool may_be_with(Transfer& transfer, const std::string& address) {
+    const HttpRequest& request = transfer.request;
+    if (request.allow_private || !request.proxy.empty()) return true;  // an admin named the proxy
+    const char* const kind = special_kind_of_text(address.c_str());
+    if (kind != nullptr) transfer.refused_address = address + ", " + kind;
+    return kind == nullptr;
 }
 
 }  // namespace
@@ -61,12 +129,10 @@ CURL* new_handle() {
     if (easy == nullptr) throw std::bad_alloc();
     curl_easy_setopt(easy, CURLOPT_NOSIGNAL, 1L);
     curl_easy_setopt(easy, CURLOPT_FOLLOWLOCATION, 0L);
-    curl_easy_setopt(easy, CURLOPT_PROXY, "");
     curl_easy_setopt(easy, CURLOPT_NETRC, static_cast<long>(CURL_NETRC_IGNORED));
     curl_easy_setopt(easy, CURLOPT_DISALLOW_USERNAME_IN_URL, 1L);
-    curl_easy_setopt(easy, CURLOPT_SSLVERSION, static_cast<long>(CURL_SSLVERSION_TLSv1_2));
-    curl_easy_setopt(easy, CURLOPT_SSL_VERIFYPEER, 1L);
-    curl_easy_setopt(easy, CURLOPT_SSL_VERIFYHOST, 2L);
+    curl_easy_setopt(easy, CURLOPT_SUPPRESS_CONNECT_HEADERS, 1L);  // a proxy's are not the provider's
+    demand_strong_tls(easy);
     curl_easy_setopt(easy, CURLOPT_HTTP_VERSION,
                      static_cast<long>(speaks_http2() ? CURL_HTTP_VERSION_2TLS : CURL_HTTP_VERSION_1_1));
     curl_easy_setopt(easy, CURLOPT_TCP_NODELAY, 1L);
@@ -78,6 +144,7 @@ CURL* new_handle() {
     curl_easy_setopt(easy, CURLOPT_USERAGENT, "mrprompt/" MRPROMPT_VERSION);
     curl_easy_setopt(easy, CURLOPT_HEADERFUNCTION, &CurlCallbacks::on_header);
     curl_easy_setopt(easy, CURLOPT_WRITEFUNCTION, &CurlCallbacks::on_body);
+    curl_easy_setopt(easy, CURLOPT_OPENSOCKETFUNCTION, &CurlCallbacks::on_open);
     curl_easy_setopt(easy, CURLOPT_PREREQFUNCTION, &CurlCallbacks::on_request);
     return easy;
 }
@@ -103,7 +170,10 @@ void prepare_request(Transfer& transfer) {
     allow_protocol(easy, plain);
     // On a cold start wait to learn whether one connection can carry many requests.
     curl_easy_setopt(easy, CURLOPT_PIPEWAIT, !plain && speaks_http2() ? 1L : 0L);
+    choose_way(easy, request);
     trust(easy, request.ca_file);
+    curl_easy_setopt(easy, CURLOPT_SSLCERT, text_or_null(request.client_cert_file));
+    curl_easy_setopt(easy, CURLOPT_SSLKEY, text_or_null(request.client_key_file));
     curl_easy_setopt(easy, CURLOPT_HTTPHEADER, transfer.headers.get());
     if (request.get) {
         curl_easy_setopt(easy, CURLOPT_HTTPGET, 1L);
@@ -116,6 +186,7 @@ void prepare_request(Transfer& transfer) {
     curl_easy_setopt(easy, CURLOPT_PRIVATE, &transfer);
     curl_easy_setopt(easy, CURLOPT_HEADERDATA, &transfer);
     curl_easy_setopt(easy, CURLOPT_WRITEDATA, &transfer);
+    curl_easy_setopt(easy, CURLOPT_OPENSOCKETDATA, &transfer);
     curl_easy_setopt(easy, CURLOPT_PREREQDATA, &transfer);
 }
 
@@ -148,8 +219,22 @@ int CurlCallbacks::on_timer(CURLM*, long after_ms, void* transport) noexcept {
     return 0;
 }
 
-int CurlCallbacks::on_request(void* data, char*, char*, int, int) noexcept {
+// Sees each address before anything is sent there, however often and to whatever the host's name resolves.
+curl_socket_t CurlCallbacks::on_open(void* data, curlsocktype, curl_sockaddr* address) noexcept {
     auto& transfer = *static_cast<Transfer*>(data);
+    if (!may_be_with(transfer, address_text(*address))) return CURL_SOCKET_BAD;
+    transfer.address_tried = true;
+    return socket(address->family, address->socktype | SOCK_CLOEXEC, address->protocol);
+}
+
+// A kept connection was opened by another request, which may have had more rights.
+int CurlCallbacks::on_request(void* data, char* peer, char*, int, int) noexcept {
+    auto& transfer = *static_cast<Transfer*>(data);
+    if (!may_be_with(transfer, peer)) {
+        transfer.wrong_peer = true;
+        transfer.address_tried = false;
+        return CURL_PREREQFUNC_ABORT;
+    }
     transfer.owner->enter(transfer, Transfer::Stage::waiting);
     transfer.owner->sink_->on_sent(transfer.id);
     return CURL_PREREQFUNC_OK;

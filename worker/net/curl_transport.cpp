@@ -5,9 +5,12 @@
 
 #include <algorithm>
 #include <cerrno>
+#include <cstdlib>
 #include <stdexcept>
 
+#include "core/address.hpp"
 #include "net/curl_callbacks.hpp"
+#include "net/tls_reason.hpp"
 
 namespace mrprompt {
 namespace {
@@ -51,9 +54,17 @@ bool handshake_cut(CURL* easy, const std::string& message) {
            message.find("unexpected eof") != std::string::npos;
 }
 
+bool address_refused(const Transfer& transfer) {
+    return transfer.stage == Transfer::Stage::connecting && !transfer.refused_address.empty() &&
+           !transfer.address_tried;
+}
+
 TransferEnd how_it_ended(const Transfer& transfer, CURLcode code, const std::string& message) {
     const bool sent = transfer.stage > Transfer::Stage::connecting;
     if (transfer.too_large) return TransferEnd::too_large;
+    if (address_refused(transfer)) return TransferEnd::address_refused;
+    // With TLS 1.3 a server looks at the client's certificate when the request may be under way.
+    if (!transfer.head_done && is_tls_alert(message)) return TransferEnd::tls_failed;
     switch (code) {
         case CURLE_OK:
             return TransferEnd::complete;
@@ -72,11 +83,29 @@ TransferEnd how_it_ended(const Transfer& transfer, CURLcode code, const std::str
         case CURLE_SSL_CIPHER:
         case CURLE_SSL_ISSUER_ERROR:
         case CURLE_SSL_INVALIDCERTSTATUS:
+        case CURLE_SSL_CLIENTCERT:
         case CURLE_USE_SSL_FAILED:
             return TransferEnd::tls_failed;
         default:
             return sent ? TransferEnd::broken : TransferEnd::connect_failed;
     }
+}
+
+std::string address_message(const Transfer& transfer) {
+    return "the host " + std::string(host_of(transfer.request.url)) + " has the address " +
+           transfer.refused_address +
+           "; if this provider may be there, an admin sets allow_private = true in mrprompt.providers";
+}
+
+// What a person reads of an exchange that curl gave up.
+std::string message_of(const Transfer& transfer, TransferEnd how, CURLcode code, const std::string& text) {
+    if (how == TransferEnd::complete) return {};
+    if (how == TransferEnd::address_refused) return address_message(transfer);
+    if (how != TransferEnd::tls_failed) return text;
+    long verified = 0, proxy_verified = 0;
+    curl_easy_getinfo(transfer.easy, CURLINFO_SSL_VERIFYRESULT, &verified);
+    curl_easy_getinfo(transfer.easy, CURLINFO_PROXY_SSL_VERIFYRESULT, &proxy_verified);
+    return tls_reason(transfer.request, {code, verified, proxy_verified, text});
 }
 
 std::string timeout_message(const Transfer& transfer, TransferEnd end) {
@@ -93,10 +122,16 @@ std::string timeout_message(const Transfer& transfer, TransferEnd end) {
     }
 }
 
+// curl would write the secrets of every TLS session into the file that SSLKEYLOGFILE names.
+CURLcode start_curl() {
+    unsetenv("SSLKEYLOGFILE");
+    return curl_global_init(CURL_GLOBAL_DEFAULT);
+}
+
 }  // namespace
 
 CurlTransport::CurlTransport(const Clock& clock, int max_connections) : clock_(clock) {
-    static const CURLcode ready = curl_global_init(CURL_GLOBAL_DEFAULT);
+    static const CURLcode ready = start_curl();
     multi_ = ready == CURLE_OK ? curl_multi_init() : nullptr;
     if (multi_ == nullptr) throw std::runtime_error("libcurl does not start");
     CurlCallbacks::attach(multi_, *this);
@@ -199,9 +234,24 @@ void CurlTransport::collect() {
         Transfer* transfer = nullptr;
         curl_easy_getinfo(message->easy_handle, CURLINFO_PRIVATE, &transfer);
         const CURLcode code = message->data.result;
+        if (transfer->wrong_peer && !transfer->connects_afresh) {
+            connect_afresh(*transfer);
+            continue;
+        }
         const std::string text = transfer->error[0] != '\0' ? transfer->error : curl_easy_strerror(code);
-        end(transfers_.find(transfer->id), how_it_ended(*transfer, code, text), code == CURLE_OK ? "" : text);
+        const TransferEnd how = how_it_ended(*transfer, code, text);
+        end(transfers_.find(transfer->id), how, message_of(*transfer, how, code, text));
     }
+}
+
+// Its host may have another address than that of the connection which was kept.
+void CurlTransport::connect_afresh(Transfer& transfer) {
+    transfer.connects_afresh = true;
+    transfer.refused_address.clear();
+    transfer.error[0] = '\0';
+    curl_multi_remove_handle(multi_, transfer.easy);
+    curl_easy_setopt(transfer.easy, CURLOPT_FRESH_CONNECT, 1L);
+    curl_multi_add_handle(multi_, transfer.easy);
 }
 
 // Entries are not moved whenever bytes come: an early one is looked at again and put where it belongs.

@@ -19,7 +19,8 @@
 namespace mrprompt {
 
 // https with verified certificates; plain http only where the URL says so, which the provider's row must
-// have allowed. No redirects, proxies, cookies or credentials but the request's own.
+// have allowed. No redirects, no cookies, no
+// proxy and no credentials but the request's own.
 class CurlTransport final : public Transport {
 public:
     // `max_connections`: how many connections are kept open for later requests.
@@ -48,8 +49,8 @@ private:
     void give_back(Transfer& transfer);
     void arm(Transfer& transfer);
     void enter(Transfer& transfer, Transfer::Stage stage);
-    void drive();
     void collect();
+    void connect_afresh(Transfer& transfer);
     void expire();
     void end(Table::iterator place, TransferEnd how, const std::string& message);
     void set_deadline();

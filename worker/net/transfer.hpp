@@ -50,6 +50,10 @@ struct Transfer {
     Stage stage = Stage::queued;
     bool head_done = false;
     bool too_large = false;
+    std::string refused_address;  // one that it may not connect to, and what kind it is
+    bool address_tried = false;   // another one was allowed
+    bool wrong_peer = false;      // it was given a kept connection to such an address,
+    bool connects_afresh = false;  // and takes none of these any more
     std::int64_t started_at = 0;
     std::int64_t stage_at = 0;  // when the stage began, or the last bytes came
     std::int64_t timer_at = 0;  // where it stands in the transport's timers

@@ -127,6 +127,11 @@ ProviderError error_from_body(int status, std::string_view body) {
         error.message = clean(body, kMessageLimit);
     }
     error.status = status;
+    if (status >= 300 && status <= 399) {
+        error.type = "redirected";
+        error.message = "the provider redirects, which is not followed: base_url must be its own address (" +
+                        error.message + ")";
+    }
     if (error.type.empty() || error.type == "provider_error") error.type = "http_error";
     return error;
 }

@@ -68,6 +68,10 @@ Result<HttpRequest> start_request(const Provider& provider, const Chat& chat, co
         if (!request.secret_header.empty()) request.secret = key.copy();
     }
     request.ca_file = provider.ca_file;
+    request.allow_private = provider.allow_private;
+    request.proxy = provider.proxy;
+    request.client_cert_file = provider.client_cert_file;
+    request.client_key_file = provider.client_key_file;
     request.connect_timeout_ms = provider.connect_timeout_ms;
     request.first_byte_timeout_ms = provider.first_byte_timeout_ms;
     request.idle_timeout_ms = provider.idle_timeout_ms;

@@ -3,6 +3,7 @@
 
 #include <algorithm>
 
+#include "core/address.hpp"
 #include "provider/anthropic.hpp"
 #include "provider/openai.hpp"
 
@@ -20,6 +21,13 @@ bool is_token(std::string_view name) {  // RFC 9110, field-name
 
 bool one_line(std::string_view value) {
     return value.find_first_of(std::string_view("\r\n\0", 3)) == std::string_view::npos;
+}
+
+bool is_proxy(std::string_view url) {
+    constexpr std::string_view kSchemes[] = {"http://", "https://", "socks5h://"};
+    return one_line(url) && url.find('@') == url.npos &&
+           std::any_of(std::begin(kSchemes), std::end(kSchemes),
+                       [&](std::string_view scheme) { return url.starts_with(scheme); });
 }
 
 void read_number(const Json& row, const char* name, int low, int high, int& number) {
@@ -59,6 +67,9 @@ Result<Provider> parse_provider(const Json& row) {
     }
     if (!one_line(provider.base_url) || !one_line(provider.path) || !one_line(provider.verify_path))
         return bad("the URL has a line break in it");
+    // Else whoever names a model would name the host that gets the key.
+    if (host_of(provider.base_url).find_first_of("{}") != std::string_view::npos)
+        return bad("{model} cannot stand in the host");
     provider.auth = string_member(row, "auth");
     if (provider.auth.empty()) provider.auth = provider.protocol == "anthropic" ? "x-api-key" : "bearer";
     constexpr std::string_view kStyles[] = {"bearer", "x-api-key", "api-key", "none"};
@@ -76,6 +87,15 @@ Result<Provider> parse_provider(const Json& row) {
     if (const Json& flag = member(row, "stream_usage"); flag.is_boolean())
         provider.stream_usage = flag.get<bool>();
     provider.ca_file = string_member(row, "ca_file");
+    // SQL of the release before does not know of it, and any address was allowed there.
+    const bool knows = row.contains("allow_private");
+    const Json& allowed = member(row, "allow_private");
+    provider.allow_private = !knows || (allowed.is_boolean() && allowed.get<bool>());
+    provider.proxy = string_member(row, "proxy");
+    if (!provider.proxy.empty() && !is_proxy(provider.proxy))
+        return bad("proxy must be http://, https:// or socks5h://host:port, without a user");
+    provider.client_cert_file = string_member(row, "client_cert_file");
+    provider.client_key_file = string_member(row, "client_key_file");
     provider.idempotency_header = string_member(row, "idempotency_header");
     if (!provider.idempotency_header.empty() && !is_token(provider.idempotency_header))
         return bad("idempotency_header " + provider.idempotency_header + " is no name of a header");

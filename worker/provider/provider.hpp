@@ -36,6 +36,9 @@ struct Provider {
     Headers headers;
     bool stream_usage = true;  // takes stream_options.include_usage
     std::string ca_file;
+    bool allow_private = false;  // its host may have a special_kind of address (core/address.hpp)
+    std::string proxy;           // http://, https:// or socks5h://host:port; empty: none
+    std::string client_cert_file, client_key_file;
     int connect_timeout_ms = 10'000;
     int first_byte_timeout_ms = 120'000;
     int idle_timeout_ms = 120'000;
@@ -67,6 +70,9 @@ struct HttpRequest {
     Secret secret;              // goes behind secret_header
     std::string body;
     std::string ca_file;
+    bool allow_private = false;
+    std::string proxy;
+    std::string client_cert_file, client_key_file;
     int connect_timeout_ms = 0;
     int first_byte_timeout_ms = 0;
     int idle_timeout_ms = 0;
