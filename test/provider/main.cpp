@@ -28,12 +28,12 @@ using namespace mrprompt::fake;
 
 constexpr const char* kUsage =
     "usage: fake-provider [--port N] [--log FILE] [--default 'fake?…']\n"
-    "                     [--tls-cert FILE --tls-key FILE]\n";
+    "                     [--tls-cert FILE --tls-key FILE [--tls-client-ca FILE]]\n";
 constexpr int kBacklog = 4096;
 
 struct Options {
     std::uint16_t port = 0;
-    std::string log, defaults, tls_cert, tls_key;
+    std::string log, defaults, tls_cert, tls_key, tls_client_ca;
 };
 
 Options read_options(int argc, char** argv) {
@@ -52,11 +52,14 @@ Options read_options(int argc, char** argv) {
             options.tls_cert = value;
         } else if (name == "--tls-key") {
             options.tls_key = value;
+        } else if (name == "--tls-client-ca") {
+            options.tls_client_ca = value;
         } else {
             throw std::invalid_argument(kUsage);
         }
     }
-    if (argc % 2 == 0 || options.tls_cert.empty() != options.tls_key.empty())
+    if (argc % 2 == 0 || options.tls_cert.empty() != options.tls_key.empty() ||
+        (options.tls_cert.empty() && !options.tls_client_ca.empty()))
         throw std::invalid_argument(kUsage);
     return options;
 }
@@ -116,6 +119,13 @@ Tls make_tls(const Options& options) {
     if (!tls || SSL_CTX_use_certificate_chain_file(tls.get(), options.tls_cert.c_str()) != 1 ||
         SSL_CTX_use_PrivateKey_file(tls.get(), options.tls_key.c_str(), SSL_FILETYPE_PEM) != 1)
         throw std::runtime_error(std::string("TLS: ") + ERR_reason_error_string(ERR_peek_last_error()));
+    if (!options.tls_client_ca.empty()) {
+        if (SSL_CTX_load_verify_locations(tls.get(), options.tls_client_ca.c_str(), nullptr) != 1)
+            throw std::runtime_error(std::string("TLS: ") + ERR_reason_error_string(ERR_peek_last_error()));
+        SSL_CTX_set_verify(tls.get(), SSL_VERIFY_PEER | SSL_VERIFY_FAIL_IF_NO_PEER_CERT, nullptr);
+        constexpr unsigned char kContext[] = "fake-provider";  // without one no session is taken up again
+        SSL_CTX_set_session_id_context(tls.get(), kContext, sizeof kContext - 1);
+    }
     // Buffers only while there is something in them: thousands of connections are idle.
     SSL_CTX_set_mode(tls.get(), SSL_MODE_RELEASE_BUFFERS | SSL_MODE_ENABLE_PARTIAL_WRITE |
                                     SSL_MODE_ACCEPT_MOVING_WRITE_BUFFER);

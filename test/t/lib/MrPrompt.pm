@@ -5,6 +5,7 @@ use strict;
 use warnings;
 
 use Exporter 'import';
+use IPC::Run ();
 use File::Basename qw(dirname);
 use File::Spec::Functions qw(catfile rel2abs);
 use Time::HiRes qw(sleep time);
@@ -13,7 +14,7 @@ use MrPrompt::Server;
 use PostgreSQL::Test::Cluster;
 use PostgreSQL::Test::Utils ();
 
-our @EXPORT_OK = qw(start_provider start_peer new_cluster master_key_file wait_until source_path);
+our @EXPORT_OK = qw(start_provider start_peer start_fetcher new_cluster master_key_file wait_until source_path);
 
 my $root = dirname(dirname(dirname(dirname(rel2abs(__FILE__)))));
 
@@ -21,7 +22,8 @@ my $root = dirname(dirname(dirname(dirname(rel2abs(__FILE__)))));
 sub source_path { return catfile($root, @_) }
 
 # Starts the fake provider (test/provider/README.md). Options: default => 'fake?…', a behaviour for all
-# requests; tls => 1, with a certificate for 127.0.0.1 that no system store knows (the object's ca_file).
+# requests; tls => 1, with a certificate for 127.0.0.1 that no system store knows (the object's ca_file), or
+# tls => [FILE of certificates, FILE of the key]; client_ca => FILE; environment => { more of it }.
 sub start_provider
 {
     my (%opts) = @_;
@@ -29,7 +31,12 @@ sub start_provider
     my %server = (log_file => "$directory/requests.jsonl");
     my @command = (source_path('build', 'fake-provider'), '--log', $server{log_file});
     push @command, '--default', $opts{default} if defined $opts{default};
-    if ($opts{tls})
+    if (ref $opts{tls})
+    {
+        push @command, '--tls-cert', $opts{tls}[0], '--tls-key', $opts{tls}[1];
+        $server{ca_file} = $opts{tls}[0];
+    }
+    elsif ($opts{tls})
     {
         my ($certificate, $key) = ("$directory/cert.pem", "$directory/key.pem");
         PostgreSQL::Test::Utils::system_or_bail(
@@ -39,6 +46,8 @@ sub start_provider
         push @command, '--tls-cert', $certificate, '--tls-key', $key;
         $server{ca_file} = $certificate;
     }
+    push @command, '--tls-client-ca', $opts{client_ca} if $opts{client_ca};
+    local %ENV = (%ENV, %{ $opts{environment} // {} });
     return MrPrompt::Server->start(\@command, %server);
 }
 
@@ -50,6 +59,21 @@ sub start_peer
     # Node.js as its package brought it: a distribution's own may be too old for the peer.
     my ($node) = (glob("$directory/node_modules/node-linux-*/bin/node"), 'node');
     return MrPrompt::Server->start([ $node, "$directory/start.mjs" ]);
+}
+
+# Starts a fetcher over libpq, as the login role given (default: fetcher_login), with more in its environment.
+# Its `run` is one of IPC::Run; `err` is what it said.
+sub start_fetcher
+{
+    my ($node, %opts) = @_;
+    my %fetcher = (out => '', err => '');
+    my $login = $opts{login} // 'fetcher_login';
+    local %ENV = (%ENV, %{ $opts{environment} // {} });
+    $fetcher{run} = IPC::Run::start(
+        [ source_path('build', 'mrprompt-fetcher'), '--dsn', $node->connstr('postgres') . " user=$login",
+            '--master-key-file', master_key_file($node) ],
+        '<', \undef, '>', \$fetcher{out}, '2>', \$fetcher{err});
+    return \%fetcher;
 }
 
 # A new server with a database in UTF-8, a master key, and mrprompt in the database postgres. Options:
