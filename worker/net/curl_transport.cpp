@@ -51,9 +51,21 @@ bool handshake_cut(CURL* easy, const std::string& message) {
            message.find("unexpected eof") != std::string::npos;
 }
 
+// curl itself takes lines of 100 kB and heads of 300 kB, and may say that memory is short when there is more.
+bool head_too_large(const Transfer& transfer, CURLcode code, const std::string& message) {
+#if LIBCURL_VERSION_NUM >= 0x080600
+    if (code == CURLE_TOO_LARGE) return true;
+#endif
+    return (code == CURLE_OUT_OF_MEMORY && transfer.stage >= Transfer::Stage::waiting) ||
+           message.starts_with("Out of memory in chunked");  // a trailer
+}
+
+bool chunks_are_wrong(const std::string& message) {
+    return message.find("chunked-encod") != std::string::npos;
+}
+
 TransferEnd how_it_ended(const Transfer& transfer, CURLcode code, const std::string& message) {
     const bool sent = transfer.stage > Transfer::Stage::connecting;
-    if (transfer.too_large) return TransferEnd::too_large;
     switch (code) {
         case CURLE_OK:
             return TransferEnd::complete;
@@ -62,7 +74,10 @@ TransferEnd how_it_ended(const Transfer& transfer, CURLcode code, const std::str
         case CURLE_URL_MALFORMAT:
         case CURLE_UNSUPPORTED_PROTOCOL:
         case CURLE_LOGIN_DENIED:
-            return TransferEnd::refused;
+            return sent ? TransferEnd::malformed : TransferEnd::refused;
+        case CURLE_WEIRD_SERVER_REPLY:
+        case CURLE_BAD_CONTENT_ENCODING:
+            return TransferEnd::malformed;
         case CURLE_SSL_CONNECT_ERROR:
             return handshake_cut(transfer.easy, message) ? TransferEnd::connect_failed
                                                          : TransferEnd::tls_failed;
@@ -75,8 +90,16 @@ TransferEnd how_it_ended(const Transfer& transfer, CURLcode code, const std::str
         case CURLE_USE_SSL_FAILED:
             return TransferEnd::tls_failed;
         default:
+            if (head_too_large(transfer, code, message)) return TransferEnd::too_large;
+            if (chunks_are_wrong(message)) return TransferEnd::malformed;
             return sent ? TransferEnd::broken : TransferEnd::connect_failed;
     }
+}
+
+std::string words_for(TransferEnd how, const std::string& curls) {
+    if (how == TransferEnd::malformed) return "the answer is not proper HTTP: " + curls;
+    if (how == TransferEnd::too_large) return "a line in the head of the answer is too long";
+    return curls;
 }
 
 std::string timeout_message(const Transfer& transfer, TransferEnd end) {
@@ -200,7 +223,14 @@ void CurlTransport::collect() {
         curl_easy_getinfo(message->easy_handle, CURLINFO_PRIVATE, &transfer);
         const CURLcode code = message->data.result;
         const std::string text = transfer->error[0] != '\0' ? transfer->error : curl_easy_strerror(code);
-        end(transfers_.find(transfer->id), how_it_ended(*transfer, code, text), code == CURLE_OK ? "" : text);
+        const auto place = transfers_.find(transfer->id);
+        if (transfer->fault) {
+            const Transfer::Fault fault = *std::move(transfer->fault);
+            end(place, fault.how, fault.message);
+        } else {
+            const TransferEnd how = how_it_ended(*transfer, code, text);
+            end(place, how, code == CURLE_OK ? "" : words_for(how, text));
+        }
     }
 }
 
