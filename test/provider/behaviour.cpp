@@ -42,6 +42,7 @@ constexpr std::pair<std::string_view, Number B::*> kNumbers[] = {
     {"garbage_json", &B::garbage_json},
     {"endless", &B::endless},
     {"length_lie", &B::length_lie},
+    {"loops", &B::loops},
     {"fail_times", &B::fail_times},
     {"usage", &B::usage},
     {"no_usage", &B::no_usage},
@@ -72,6 +73,9 @@ constexpr std::pair<std::string_view, Text B::*> kTexts[] = {
     {"require_key", &B::require_key},
     {"redirect", &B::redirect},
     {"content_type", &B::content_type},
+    {"raw", &B::raw},
+    {"loop", &B::loop},
+    {"tail", &B::tail},
     {"id", &B::id},
 };
 
@@ -116,13 +120,14 @@ std::string Behaviour::read(std::string_view query) {
 bool Behaviour::has_fault() const {
     for (const auto member : kFaults)
         if (this->*member) return true;
-    return redirect || content_type;
+    return redirect || content_type || raw;
 }
 
 void Behaviour::drop_faults() {
     for (const auto member : kFaults) (this->*member).reset();
     redirect.reset();
     content_type.reset();
+    raw.reset();
 }
 
 std::optional<std::string_view> find_query(std::string_view text) {

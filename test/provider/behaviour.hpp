@@ -28,6 +28,8 @@ struct Behaviour {
     Number retry_after, retry_after_ms, echo_key, html, head_bytes, close;
 
     Number cut, reset, hang, error_in_stream, garbage, garbage_json, endless, length_lie;
+    Text raw, loop, tail;
+    Number loops;
     Number fail_times;
     Text id;
 

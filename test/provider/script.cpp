@@ -11,6 +11,7 @@
 namespace mrprompt::fake {
 namespace {
 
+constexpr long kBlock = 64 << 10;
 constexpr std::string_view kHtml =
     "<!doctype html><html><head><title>Sign in</title></head><body>A proxy was here.</body></html>";
 
@@ -77,9 +78,7 @@ Script stream_response(const Behaviour& behaviour, const Answer& answer, const F
     if (on(behaviour.endless)) {
         const Events events = format.endless(answer);
         send(events.opening);
-        script.repeat = body_chunk(events.chunks.front());
-        script.repeat_ms = pace;
-        script.end = Script::End::kRepeat;
+        script.repeat(body_chunk(events.chunks.front()), pace);
         return script;
     }
     const Events events = format.stream(answer, behaviour);
@@ -109,9 +108,7 @@ Script whole_response(const Behaviour& behaviour, const Answer& answer, const Fo
         script.add(response_head(200, type + header("transfer-encoding", "chunked") + headers) +
                        body_chunk(R"({"id":"endless","choices":[{"message":{"content":")"),
                    behaviour.delay.value_or(0));
-        script.repeat = body_chunk(std::string(16 << 10, 'x'));
-        script.repeat_ms = behaviour.pace.value_or(0);
-        script.end = Script::End::kRepeat;
+        script.repeat(body_chunk(std::string(16 << 10, 'x')), behaviour.pace.value_or(0));
         return script;
     }
     std::string body = format.whole(answer);
@@ -129,6 +126,18 @@ Script whole_response(const Behaviour& behaviour, const Answer& answer, const Fo
     return script;
 }
 
+// The bytes that the request brought along, whatever they are.
+Script raw_response(const Behaviour& behaviour) {
+    const long pace = behaviour.pace.value_or(0);
+    Script script;
+    script.status = 0;
+    script.add(*behaviour.raw, behaviour.delay.value_or(0));
+    if (behaviour.loop) script.repeat(*behaviour.loop, pace, behaviour.loops.value_or(Script::kForever));
+    if (behaviour.tail) script.steps.push_back({pace, *behaviour.tail});
+    if (const auto broken = break_of(behaviour)) script.end = broken->end;
+    return finished(std::move(script), behaviour);
+}
+
 // What some providers do to a key in the message of a 401.
 std::string error_message(const Behaviour& behaviour, int status, std::string_view key) {
     std::string message = behaviour.error_message.value_or("The fake provider answers " +
@@ -144,6 +153,18 @@ void Script::add(std::string bytes, long wait_ms) {
         steps.push_back({wait_ms, std::move(bytes)});
     else
         steps.back().bytes += bytes;
+}
+
+void Script::repeat(std::string_view bytes, long wait_ms, long times) {
+    // What needs no pauses goes out in large blocks.
+    const long block = wait_ms > 0 ? 1 : std::max<long>(1, kBlock / static_cast<long>(bytes.size() + 1));
+    const long rest = times == kForever ? 0 : times % block;
+    std::string many;
+    for (long i = 0; i < block; ++i) many += bytes;
+    std::string some = many.substr(0, rest * bytes.size());
+    if (times == kForever || times >= block)
+        steps.push_back({wait_ms, std::move(many), times == kForever ? kForever : times / block});
+    if (rest > 0) steps.push_back({wait_ms, std::move(some)});
 }
 
 Script plain_response(int status, std::string_view content_type, std::string_view body,
@@ -173,6 +194,7 @@ Script chat_response(const Behaviour& behaviour, const ChatRequest& request, Pro
                      std::string_view key, const std::string& serial) {
     const long delay = behaviour.delay.value_or(0);
     Script script;
+    if (behaviour.raw) return raw_response(behaviour);
     if (behaviour.require_key && *behaviour.require_key != key)
         return error_response({}, protocol, 401, "Incorrect API key provided.", serial);
     if (behaviour.redirect) return error_response(behaviour, protocol, 302, "Moved", serial);

@@ -2,6 +2,7 @@
 #pragma once
 #include <optional>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "behaviour.hpp"
@@ -10,21 +11,24 @@
 namespace mrprompt::fake {
 
 struct Script {
-    enum class End { kKeep, kClose, kReset, kHang, kRepeat };
+    enum class End { kKeep, kClose, kReset, kHang };
+    static constexpr long kForever = -1;
     struct Step {
-        long wait_ms = 0;
+        long wait_ms = 0;  // before each time
         std::string bytes;
+        long times = 1;
     };
 
     int status = 200;  // for the statistics; 0 where there is no head
     std::vector<Step> steps;
     End end = End::kKeep;
-    std::string repeat;             // kRepeat: sent again and again,
-    long repeat_ms = 0;             // with this pause
     std::optional<long> drip_ms{};  // every byte by itself, this long after the one before it
 
     // Sends `bytes` after `wait_ms`; what needs no pause goes out with what is before it.
     void add(std::string bytes, long wait_ms = 0);
+
+    // Sends `bytes` so many times, or for ever, each time after `wait_ms`.
+    void repeat(std::string_view bytes, long wait_ms, long times = kForever);
 };
 
 // A response with a body of known length.

@@ -145,22 +145,22 @@ Server::Play Server::play(Connection& connection) {
             if (script.drip_ms) return pause(connection, *script.drip_ms), Play::kPaused;
             continue;
         }
-        if (connection.step == script.steps.size()) {
-            if (script.end != Script::End::kRepeat) return finish(connection);
-            connection.out = script.repeat;
-            connection.out_sent = 0;
-            // Even without a pause the others get their turn.
-            return pause(connection, script.repeat_ms), Play::kPaused;
-        }
+        if (connection.step == script.steps.size()) return finish(connection);
         Script::Step& step = script.steps[connection.step];
-        if (step.wait_ms > 0 && !connection.waited) {
+        // What is repeated pauses even without a wait: the others get their turn.
+        if ((step.wait_ms > 0 || step.times != 1) && !connection.waited) {
             connection.waited = true;
             return pause(connection, step.wait_ms), Play::kPaused;
         }
-        connection.out = std::move(step.bytes);
         connection.out_sent = 0;
         connection.waited = false;
-        ++connection.step;
+        if (step.times == 1) {
+            connection.out = std::move(step.bytes);
+            ++connection.step;
+        } else {
+            connection.out = step.bytes;
+            if (step.times != Script::kForever) --step.times;
+        }
     }
 }
 

@@ -213,6 +213,13 @@ subtest 'streams_break_where_asked' => sub {
     $got = sysread $socket, my $bytes, 65536 while $got;
     ok $!{ECONNRESET}, 'reset: seen as such';
 
+    is ask(openai_request('fake?raw=a%0Db&loop=xy&loops=3&tail=z&cut=1'))->{raw}, "a\rbxyxyxyz", 'raw bytes, repeated, and more';
+    is length(ask(openai_request('fake?raw=&loop=0123456789&loops=100001&cut=1'))->{raw}), 1_000_010, 'as often as asked';
+    my $flood = dial();
+    print $flood openai_request('fake?raw=&loop=xy');
+    cmp_ok length(read_until($flood, sub { length $_[0] > 1_000_000 })), '>', 1_000_000, 'or for ever';
+    close $flood;
+
     my $lie = ask(openai_request('fake?length_lie=9'));
     my ($promised) = $lie->{head} =~ /^content-length: (\d+)/m;
     is length($lie->{body}) + 9, $promised, 'length_lie';

@@ -50,6 +50,24 @@ TEST(ParseJson, refuses_objects_whose_lookups_would_take_for_ever) {
     EXPECT_TRUE(parse_json(list + "]"));
 }
 
+TEST(ParseJson, refuses_more_values_than_asked_for) {
+    const char* text = R"({"a":[1,2,{"b":"1,2,3,[,{"}]})";  // an object, a list, 1, 2, an object, a text
+    EXPECT_TRUE(parse_json(text, Halves::replace, 7));
+    const Result<Json> refused = parse_json("[" + std::string(text) + ",0,0]", Halves::replace, 7);
+    ASSERT_FALSE(refused);
+    EXPECT_EQ(refused.error().type, "json_shape");
+    EXPECT_TRUE(parse_json("[" + std::string(text) + ",0,0]"));
+}
+
+// By the square of its length, this would take days.
+TEST(ParseJson, bytes_that_are_no_text_cost_no_more_than_others) {
+    for (const Halves halves : {Halves::replace, Halves::mark}) {
+        const Result<Json> value = parse_json("\"" + std::string(2'000'000, '\xFF') + "\"", halves);
+        ASSERT_TRUE(value);
+        EXPECT_EQ(sanitize_utf8(value->get<std::string>()).size(), 6'000'000u);
+    }
+}
+
 TEST(ParseJson, halves_of_characters_are_replaced) {
     EXPECT_EQ(reparsed(R"(["a\ud83d"])"), "[\"a\uFFFD\"]");
     EXPECT_EQ(reparsed(R"(["\ude00\ud83d\ude00"])"), "[\"\uFFFD😀\"]");

@@ -64,6 +64,7 @@ TEST(EngineRetryPolicy, network_ends_follow_the_table) {
                       {TransferEnd::timeout_idle, "idle_timeout", true},
                       {TransferEnd::timeout_total, "total_timeout", false},
                       {TransferEnd::broken, "connection_broken", true},
+                      {TransferEnd::malformed, "bad_response", false},
                       {TransferEnd::too_large, "response_too_large", false},
                       {TransferEnd::refused, "url_refused", false},
                       {TransferEnd::address_refused, "address_refused", false}};

@@ -244,6 +244,40 @@ TEST_F(NetCurlTransport, a_body_over_the_limit_is_too_large) {
     EXPECT_EQ(fetch(request(server.url("/big")), 1 << 20).end, TransferEnd::complete);
 }
 
+TEST_F(NetCurlTransport, a_body_over_the_limit_names_it) {
+    EXPECT_EQ(fetch(request(server.url("/big")), 100'000).message,
+              "the answer is larger than the 100000 bytes that mrprompt.max_response allows");
+}
+
+TEST_F(NetCurlTransport, a_head_that_does_not_end_is_too_large) {
+    for (const char* path : {"/many-headers", "/long-header", "/interim-storm", "/trailers"}) {
+        const Exchange& exchange = fetch(request(server.url(path)));
+        EXPECT_EQ(exchange.end, TransferEnd::too_large) << path;
+        EXPECT_NE(exchange.message.find("head of the answer"), std::string::npos) << exchange.message;
+    }
+}
+
+TEST_F(NetCurlTransport, what_is_not_http_is_malformed) {
+    for (const char* path : {"/two-lengths", "/listed-lengths", "/bad-chunk", "/no-http", "/switch"}) {
+        const Exchange& exchange = fetch(request(server.url(path)));
+        EXPECT_EQ(exchange.end, TransferEnd::malformed) << path << ": " << exchange.message;
+        EXPECT_FALSE(exchange.message.empty()) << path;
+    }
+    EXPECT_EQ(fetch(request(server.url("/same-lengths"))).body, "one");
+}
+
+TEST_F(NetCurlTransport, bytes_behind_an_answer_never_answer_the_next_request) {
+    EXPECT_EQ(fetch(request(server.url("/twice"))).body, "{\"ok\":true}");
+    EXPECT_EQ(fetch(request(server.url("/chunked"))).body, "piece0;piece1;piece2;");
+    EXPECT_EQ(server.connections, 2);
+    const int before = server.pieces;
+    EXPECT_EQ(fetch(request(server.url("/more-later"))).body, "{\"ok\":true}");
+    const std::int64_t give_up = clock.now_ms() + 10'000;
+    while (server.pieces < before + 2 && clock.now_ms() < give_up) poll(nullptr, 0, 5);
+    EXPECT_EQ(fetch(request(server.url("/chunked"))).body, "piece0;piece1;piece2;");
+    EXPECT_EQ(server.connections, 3);
+}
+
 TEST_F(NetCurlTransport, a_silent_server_times_out_at_the_first_byte) {
     HttpRequest silent = request(server.url("/silent"));
     silent.first_byte_timeout_ms = 60;

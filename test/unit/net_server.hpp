@@ -47,6 +47,7 @@ public:
 
     std::atomic<int> connections{0};
     std::atomic<int> requests{0};
+    std::atomic<int> pieces{0};    // of answers, that have gone out
     std::atomic<int> hang_ups{0};  // peers that closed before their answer was whole
     std::string last_request() const { return last_request_; }  // once the server is quiet
 
@@ -104,6 +105,36 @@ private:
             peer.out.push_back({later(20), whole("final", "X-Late: yes\r\n")});
         } else if (path == "/redirect") {
             peer.out.push_back({now, "HTTP/1.1 302 Found\r\nLocation: /ok\r\nContent-Length: 0\r\n\r\n"});
+        } else if (path == "/many-headers" || path == "/long-header" || path == "/interim-storm") {
+            std::string flood;
+            for (int i = 0; i < 20'000; ++i) {
+                flood += path == "/many-headers"  ? "X-Many: 1\r\n"
+                         : path == "/long-header" ? "xxxxxxxxxx"
+                                                  : "HTTP/1.1 103 Early Hints\r\n\r\n";
+            }
+            const std::string begin = path == "/interim-storm" ? "" : "HTTP/1.1 200 OK\r\nX-Long: ";
+            peer.out.push_back({now, begin + flood + (begin.empty() ? "" : "\r\n") + whole("late")});
+        } else if (path == "/trailers") {
+            std::string trailers;
+            for (int i = 0; i < 20'000; ++i) trailers += "X-Many: 1\r\n";
+            peer.out.push_back({now, head + chunk("start") + "0\r\n" + trailers + "\r\n"});
+        } else if (path == "/two-lengths") {
+            peer.out.push_back({now, whole("two", "Content-Length: 900\r\n")});
+        } else if (path == "/same-lengths") {
+            peer.out.push_back({now, whole("one", "Content-Length: 3\r\n")});
+        } else if (path == "/listed-lengths") {
+            peer.out.push_back({now, "HTTP/1.1 200 OK\r\nContent-Length: 3, 5\r\n\r\nabcde", 'c'});
+        } else if (path == "/bad-chunk") {
+            peer.out.push_back({now, head + "xyz\r\nstart\r\n"});
+        } else if (path == "/no-http") {
+            peer.out.push_back({now, "SSH-2.0-OpenSSH_9.2\r\n", 'c'});
+        } else if (path == "/switch") {
+            peer.out.push_back({now, "HTTP/1.1 101 Switching Protocols\r\nUpgrade: x\r\n\r\n"});
+        } else if (path == "/twice") {
+            peer.out.push_back({now, whole("{\"ok\":true}") + whole("smuggled")});
+        } else if (path == "/more-later") {
+            peer.out.push_back({now, whole("{\"ok\":true}")});
+            peer.out.push_back({later(20), whole("smuggled")});
         } else if (path == "/throttled") {
             peer.out.push_back(
                 {now, "HTTP/1.1 429 Too Many\r\nRetry-After: 3\r\nContent-Length: 2\r\n\r\n{}"});
@@ -156,6 +187,7 @@ private:
             }
             if (piece.then != ' ') return false;
             peer.out.erase(peer.out.begin());
+            ++pieces;
         }
         return true;
     }

@@ -71,18 +71,28 @@ private:
 
     void string() {
         take(1);
-        while (!text_.empty()) {
-            take(clean_prefix(text_.substr(0, text_.find_first_of("\"\\"))));
+        for (;;) {
+            // Looked for once, however many bytes before it are no UTF-8.
+            const std::size_t end = std::min(text_.find_first_of("\"\\"), text_.size());
+            if (!plain(end)) return;
             if (text_.empty()) return;
             if (text_[0] == '"') return take(1);
-            if (text_[0] == '\\') {
-                escape();
-            } else if (text_[0] == '\0') {
-                return;  // a bare NUL is beyond repair
-            } else {
-                half(static_cast<unsigned char>(text_[0]), 1);
-            }
+            escape();
         }
+    }
+
+    // False at a bare NUL, which is beyond repair.
+    bool plain(std::size_t length) {
+        while (length > 0) {
+            const std::size_t clean = clean_prefix(text_.substr(0, length));
+            take(clean);
+            length -= clean;
+            if (length == 0) break;
+            if (text_[0] == '\0') return false;
+            half(static_cast<unsigned char>(text_[0]), 1);
+            --length;
+        }
+        return true;
     }
 
     void escape() {
@@ -130,8 +140,8 @@ std::string without_nul_escapes(const std::string& text, std::size_t first) {
 
 }  // namespace
 
-Result<Json> parse_json(std::string_view text, Halves halves) {
-    if (const char* problem = json_shape_error(text)) return Error{"bad_json", problem};
+Result<Json> parse_json(std::string_view text, Halves halves, std::size_t max_values) {
+    if (const char* problem = json_shape_error(text, 0, max_values)) return Error{"json_shape", problem};
     Json value = parse(text);
     if (value.is_discarded()) {
         const std::string repaired = Repair(text, halves).run();

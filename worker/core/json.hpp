@@ -5,6 +5,7 @@
 #include <string>
 #include <string_view>
 
+#include "core/json_shape.hpp"
 #include "core/result.hpp"
 
 namespace mrprompt {
@@ -17,9 +18,11 @@ enum class Halves {
     mark,     // a mark that Utf8Joiner understands: the other half may be in the next piece of a stream
 };
 
-// Parses untrusted text within the limits of json_shape.hpp; never throws. A number beyond the range of a
+// Parses untrusted text within the limits of json_shape.hpp; never throws. Fails as "json_shape" where the
+// text goes beyond those, else as "bad_json". A number beyond the range of a
 // double becomes a string of its digits, so that nothing is ever infinite and nothing is lost.
-Result<Json> parse_json(std::string_view text, Halves halves = Halves::replace);
+Result<Json> parse_json(std::string_view text, Halves halves = Halves::replace,
+                        std::size_t max_values = kAnyNumber);
 
 // Text that PostgreSQL's json and jsonb take, whatever the strings hold: invalid UTF-8 becomes U+FFFD, NULs
 // are dropped. Not for values nested deeper than parse_json allows.

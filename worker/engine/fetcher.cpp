@@ -40,7 +40,7 @@ void Fetcher::step() {
     if (finished_) return;
     if (store_.stop_asked()) return finish(exit_code_);
     transport_.pump(flights_);
-    flights_.end_overruns();
+    flights_.end_decided();
     if (const std::size_t ended = flights_.keep_within(options_.max_held_bytes)) {
         options_.log("the answers in flight hold too much memory, ended the largest: " +
                      std::to_string(ended));
@@ -233,7 +233,7 @@ std::int64_t Fetcher::deadline() const {
         at = std::min(at, in_grace ? drain_until_ : drain_until_ + kLeaveMs);
     }
     if (options_.alone && !took_alone_ && !draining_) at = std::min(at, alone_until_);
-    return at;
+    return std::min(at, flights_.closing_due());
 }
 
 }  // namespace mrprompt

@@ -39,6 +39,7 @@ struct Flight {
     std::int64_t text_bytes = 0;  // of content, reasoning, refusal and arguments seen
     std::size_t sent = 0;         // bytes of the request's body
     std::size_t received = 0;     // bytes of the response's body
+    std::string encoding;         // the compression of the response's body: nobody asked for any
     std::size_t held = 0;         // its share of what Flights::keep_within counts
 
     // Streamed requests only: pieces that have grown as large as they may, and the one that still grows.
@@ -55,6 +56,7 @@ struct Flight {
     std::optional<std::int64_t> again_ms;  // the outcome is a retry, so long after
     bool outcome_bare = false;             // the database refused a fuller one
     const char* overrun = nullptr;         // the limit it has passed, as an error type: it is about to end
+    bool closing = false;                  // its answer is whole: its connection has a moment to end, too
     bool listed = false;                   // among those with an unsent delta
 };
 

@@ -106,7 +106,8 @@ void Flights::drop_all() {
     while (!flights_.empty()) erase(flights_.begin());
     with_deltas_.clear();
     with_outcome_.clear();
-    overruns_.clear();
+    decided_.clear();
+    closing_.clear();
     later_.clear();
     deltas_since_ = kNever;
     delta_bytes_ = 0;

@@ -50,7 +50,10 @@ public:
     // While all of them hold more than `bytes`, the one that holds most ends as response_too_large. Counted
     // are bodies received, deltas not yet sent and outcomes that wait. How many ended so.
     std::size_t keep_within(std::size_t bytes);
-    void end_overruns();  // those that have passed max_delta_bytes or max_stream_deltas
+    // Ends those that have no use for more bytes: they passed max_delta_bytes or max_stream_deltas, hold an
+    // error, or have been whole for a while although their connection goes on.
+    void end_decided();
+    std::int64_t closing_due() const { return closing_.empty() ? kNever : closing_.front().first; }
 
     std::size_t size() const { return flights_.size(); }
     std::size_t active() const { return flights_.size() - settling_; }
@@ -84,6 +87,7 @@ private:
     std::optional<Cooldown> cooldown_after(const Flight& flight, Blame blame);
     void take_piece(std::uint64_t id, Flight& flight, Delta&& piece);
     void overrun(std::uint64_t id, Flight& flight, const char* limit);
+    void look_at_answer(std::uint64_t id, Flight& flight);
     Ending overrun_ending(const Flight& flight) const;
     void hold(Flight& flight, std::size_t bytes);
     void make_bare(Flight& flight, std::string type, std::string message);
@@ -104,10 +108,11 @@ private:
     std::vector<std::uint64_t> with_deltas_;  // in the order of their first unsent delta; may name the dead
     std::int64_t deltas_since_ = kNever;
     std::size_t delta_bytes_ = 0;
-    std::vector<std::uint64_t> beginning_;    // those of them whose stream has just begun
+    std::vector<std::uint64_t> beginning_;  // those of them whose stream has just begun
 
-    std::vector<std::uint64_t> overruns_;     // may name the dead
-    std::deque<std::uint64_t> with_outcome_;  // may name the dead
+    std::vector<std::uint64_t> decided_;                          // may name the dead
+    std::deque<std::pair<std::int64_t, std::uint64_t>> closing_;  // when, whom; may name the dead
+    std::deque<std::uint64_t> with_outcome_;                      // may name the dead
     std::deque<std::pair<std::int64_t, std::uint64_t>> later_;
 };
 

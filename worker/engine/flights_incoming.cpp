@@ -9,8 +9,11 @@ namespace mrprompt {
 namespace {
 
 constexpr std::size_t kMaxRequestIdBytes = 200;
+constexpr char kNoHead[] = "the connection ended before the head of an answer was whole";
 constexpr char kDeltaTooLarge[] = "delta_too_large";
 constexpr char kStreamTooLong[] = "stream_too_long";
+// An answer that is whole lets its connection end in peace, so that it can serve again; but not for ever.
+constexpr std::int64_t kCloseGraceMs = 1'000;
 
 std::string provider_request_id(const Headers& headers) {
     for (const char* name : {"x-request-id", "request-id", "apim-request-id", "x-amzn-requestid"}) {
@@ -26,6 +29,30 @@ std::string_view header(const Headers& headers, std::string_view name) {
         if (key == name) return value;
     }
     return {};
+}
+
+// The compression a body came in, or "". Some servers put a charset there.
+std::string compression(const Headers& headers) {
+    const std::string_view value = header(headers, "content-encoding");
+    for (const std::string_view known : {"gzip", "deflate", "br", "zstd", "compress"}) {
+        if (value.find(known) != std::string_view::npos) return std::string(known);
+    }
+    return {};
+}
+
+// What is said of an answer in a body that was not looked at.
+ProviderError compressed(const Flight& flight) {
+    const std::string what = "is compressed (" + flight.encoding + "), which was not asked for";
+    ProviderError error;
+    if (flight.status >= 200 && flight.status < 300) {
+        error.type = "bad_response";
+        error.message = "the answer " + what;
+    } else {
+        error.status = flight.status;
+        error.type = "http_error";
+        error.message = "HTTP " + std::to_string(flight.status) + "; what it says " + what;
+    }
+    return error;
 }
 
 }  // namespace
@@ -44,6 +71,8 @@ void Flights::on_head(std::uint64_t transfer, int status, const Headers& headers
     flight.status = status;
     flight.provider_request_id = provider_request_id(headers);
     flight.retry_after_ms = retry_after(headers, status, clock_.wall_ms());
+    flight.encoding = compression(headers);
+    if (!flight.encoding.empty()) return decided_.push_back(transfer);
     flight.decoder = flight.protocol->decoder(flight.stream, status, header(headers, "content-type"));
 }
 
@@ -53,7 +82,8 @@ void Flights::on_body(std::uint64_t transfer, std::string_view bytes) {
     Flight& flight = place->second;
     flight.received += bytes.size();
     // Line by line, so that a piece is what one event brought.
-    while (!bytes.empty() && flight.overrun == nullptr) {
+    const Completion& answer = flight.decoder->completion();
+    while (!bytes.empty() && flight.overrun == nullptr && !answer.error) {
         const std::size_t line =
             flight.stream ? std::min(bytes.find('\n'), bytes.size() - 1) + 1 : bytes.size();
         Delta piece;
@@ -61,7 +91,16 @@ void Flights::on_body(std::uint64_t transfer, std::string_view bytes) {
         take_piece(transfer, flight, std::move(piece));
         bytes.remove_prefix(line);
     }
+    look_at_answer(transfer, flight);
     hold(flight, flight.received + flight.gathered);
+}
+
+void Flights::look_at_answer(std::uint64_t id, Flight& flight) {
+    const Completion& answer = flight.decoder->completion();
+    if (answer.error) decided_.push_back(id);
+    if (!answer.complete || flight.closing) return;
+    flight.closing = true;
+    closing_.emplace_back(clock_.now_ms() + kCloseGraceMs, id);
 }
 
 void Flights::take_piece(std::uint64_t id, Flight& flight, Delta&& piece) {
@@ -92,10 +131,10 @@ void Flights::take_piece(std::uint64_t id, Flight& flight, Delta&& piece) {
     delta_bytes_ += bytes;
 }
 
-// A transfer cannot be cancelled while it speaks: end_overruns does that afterwards.
+// A transfer cannot be cancelled while it speaks: end_decided does that afterwards.
 void Flights::overrun(std::uint64_t id, Flight& flight, const char* limit) {
     flight.overrun = limit;
-    overruns_.push_back(id);
+    decided_.push_back(id);
 }
 
 Ending Flights::overrun_ending(const Flight& flight) const {
@@ -109,12 +148,25 @@ Ending Flights::overrun_ending(const Flight& flight) const {
                                        " pieces that mrprompt.max_stream allows");
 }
 
-void Flights::end_overruns() {
-    for (const std::uint64_t id : std::exchange(overruns_, {})) {
+void Flights::end_decided() {
+    const auto active = [&](std::uint64_t id) {
         auto place = flights_.find(id);
-        if (place == flights_.end() || place->second.phase == Phase::settling) continue;
+        return place != flights_.end() && place->second.phase != Phase::settling;
+    };
+    const std::int64_t now = clock_.now_ms();
+    while (!closing_.empty() && (closing_.front().first <= now || !active(closing_.front().second))) {
+        decided_.push_back(closing_.front().second);
+        closing_.pop_front();
+    }
+    for (const std::uint64_t id : std::exchange(decided_, {})) {
+        if (!active(id)) continue;
         transport_.cancel(id);
-        finish(id, place->second, overrun_ending(place->second));
+        Flight& flight = flights_.at(id);
+        if (flight.overrun != nullptr) {
+            finish(id, flight, overrun_ending(flight));
+        } else {
+            on_end(id, TransferEnd::complete, {});
+        }
     }
 }
 
@@ -137,6 +189,8 @@ void Flights::on_end(std::uint64_t transfer, TransferEnd end, std::string_view m
         if (done.error && (end == TransferEnd::complete || whole || refused)) error = &*done.error;
         whole = !done.error && (end == TransferEnd::complete || whole);
     }
+    std::optional<ProviderError> unasked;
+    if (!flight.encoding.empty()) error = &unasked.emplace(compressed(flight));
     if (flight.overrun != nullptr) return finish(transfer, flight, overrun_ending(flight));
     if (whole) {
         ending.kind = OutcomeKind::succeeded;
@@ -158,6 +212,7 @@ void Flights::on_end(std::uint64_t transfer, TransferEnd end, std::string_view m
     const int status = error != nullptr && error->status != 0 ? error->status : flight.status;
     ending.error = OutcomeError{status >= 300 ? status : 0, std::move(verdict.type),
                                 error != nullptr ? error->message : std::string(message)};
+    if (ending.error->message.empty()) ending.error->message = kNoHead;
     finish(transfer, flight, std::move(ending));
 }
 

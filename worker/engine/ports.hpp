@@ -45,6 +45,7 @@ enum class TransferEnd {
     timeout_idle,
     timeout_total,
     broken,           // the connection ended inside the exchange
+    malformed,        // what came is not HTTP as it should be
     too_large,        // more body than allowed
     refused,          // this URL may not be fetched at all
     address_refused,  // nor may anything at the address that its host has; nothing was sent

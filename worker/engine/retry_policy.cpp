@@ -27,6 +27,7 @@ constexpr EndRule kEnds[] = {
     {TransferEnd::timeout_idle, "idle_timeout", Rule::again, Blame::failing},
     {TransferEnd::timeout_total, "total_timeout", Rule::give_up, Blame::failing},
     {TransferEnd::broken, "connection_broken", Rule::again, Blame::failing},
+    {TransferEnd::malformed, "bad_response", Rule::give_up, Blame::failing},
     {TransferEnd::too_large, "response_too_large", Rule::give_up, Blame::ours},
     {TransferEnd::refused, "url_refused", Rule::give_up, Blame::ours},
     {TransferEnd::address_refused, "address_refused", Rule::give_up, Blame::ours},

@@ -18,7 +18,7 @@
 namespace mrprompt {
 namespace {
 
-constexpr std::size_t kMaxHeaderBytes = 64 << 10;  // of one response head; more of it is left out
+constexpr std::size_t kMaxHeaderBytes = 64 << 10;  // of one exchange, interim heads and trailers too
 constexpr long kReceiveBuffer = 4 << 10;           // per transfer in flight: answers arrive in small pieces
 constexpr long kUploadBuffer = 16 << 10;           // the least that curl takes
 constexpr long kTrustSeconds = 600;                // after which a CA file is read anew
@@ -36,6 +36,23 @@ std::string lower(std::string_view text) {
     std::string out(text);
     for (char& c : out) c = static_cast<char>(std::tolower(static_cast<unsigned char>(c)));
     return out;
+}
+
+// Ends the transfer from inside a callback.
+std::size_t give_up(Transfer& transfer, TransferEnd how, std::string message) {
+    transfer.fault = {how, std::move(message)};
+    return 0;
+}
+
+// Two lengths are two places where the answer may end: curl would take the last.
+bool has_two_lengths(const Headers& headers) {
+    const std::string* length = nullptr;
+    for (const auto& [name, value] : headers) {
+        if (name != "content-length") continue;
+        if (length != nullptr ? *length != value : value.find(',') != std::string::npos) return true;
+        length = &value;
+    }
+    return false;
 }
 
 void allow_protocol(CURL* easy, bool plain) {
@@ -242,17 +259,27 @@ int CurlCallbacks::on_request(void* data, char* peer, char*, int, int) noexcept 
 
 std::size_t CurlCallbacks::on_header(char* bytes, std::size_t, std::size_t count, void* data) noexcept {
     auto& transfer = *static_cast<Transfer*>(data);
+    transfer.header_bytes += count;
+    if (transfer.header_bytes > kMaxHeaderBytes) {
+        return give_up(transfer, TransferEnd::too_large,
+                       "the head of the answer is larger than " + std::to_string(kMaxHeaderBytes) + " bytes");
+    }
     if (transfer.head_done) return count;  // trailers
     const std::string_view line = trimmed({bytes, count});
     if (line.starts_with("HTTP/")) {
         transfer.response_headers.clear();
-        transfer.header_bytes = 0;
         return count;
     }
     if (line.empty()) {
         long status = 0;
         curl_easy_getinfo(transfer.easy, CURLINFO_RESPONSE_CODE, &status);
+        if (status == 101) {
+            return give_up(transfer, TransferEnd::malformed,
+                           "the server switched to another protocol (status 101), which was not asked for");
+        }
         if (status < 200) return count;  // an interim response; the real one follows
+        if (has_two_lengths(transfer.response_headers))
+            return give_up(transfer, TransferEnd::malformed, "the answer has two lengths");
         transfer.head_done = true;
         transfer.owner->enter(transfer, Transfer::Stage::body);
         transfer.owner->sink_->on_head(transfer.id, static_cast<int>(status), transfer.response_headers);
@@ -263,9 +290,8 @@ std::size_t CurlCallbacks::on_header(char* bytes, std::size_t, std::size_t count
             transfer.request.body = std::string();
         return count;
     }
-    transfer.header_bytes += count;
     const std::size_t colon = line.find(':');
-    if (colon == std::string_view::npos || transfer.header_bytes > kMaxHeaderBytes) return count;
+    if (colon == std::string_view::npos) return count;
     transfer.response_headers.emplace_back(lower(line.substr(0, colon)), trimmed(line.substr(colon + 1)));
     return count;
 }
@@ -274,8 +300,9 @@ std::size_t CurlCallbacks::on_body(char* bytes, std::size_t, std::size_t count, 
     auto& transfer = *static_cast<Transfer*>(data);
     transfer.received += count;
     if (transfer.received > transfer.max_body) {
-        transfer.too_large = true;
-        return 0;
+        return give_up(transfer, TransferEnd::too_large,
+                       "the answer is larger than the " + std::to_string(transfer.max_body) +
+                           " bytes that mrprompt.max_response allows");
     }
     transfer.stage_at = transfer.owner->clock_.now_ms();
     transfer.owner->sink_->on_body(transfer.id, {bytes, count});

@@ -59,9 +59,21 @@ bool address_refused(const Transfer& transfer) {
            !transfer.address_tried;
 }
 
+// curl itself takes lines of 100 kB and heads of 300 kB, and may say that memory is short when there is more.
+bool head_too_large(const Transfer& transfer, CURLcode code, const std::string& message) {
+#if LIBCURL_VERSION_NUM >= 0x080600
+    if (code == CURLE_TOO_LARGE) return true;
+#endif
+    return (code == CURLE_OUT_OF_MEMORY && transfer.stage >= Transfer::Stage::waiting) ||
+           message.starts_with("Out of memory in chunked");  // a trailer
+}
+
+bool chunks_are_wrong(const std::string& message) {
+    return message.find("chunked-encod") != std::string::npos;
+}
+
 TransferEnd how_it_ended(const Transfer& transfer, CURLcode code, const std::string& message) {
     const bool sent = transfer.stage > Transfer::Stage::connecting;
-    if (transfer.too_large) return TransferEnd::too_large;
     if (address_refused(transfer)) return TransferEnd::address_refused;
     // With TLS 1.3 a server looks at the client's certificate when the request may be under way.
     if (!transfer.head_done && is_tls_alert(message)) return TransferEnd::tls_failed;
@@ -73,7 +85,10 @@ TransferEnd how_it_ended(const Transfer& transfer, CURLcode code, const std::str
         case CURLE_URL_MALFORMAT:
         case CURLE_UNSUPPORTED_PROTOCOL:
         case CURLE_LOGIN_DENIED:
-            return TransferEnd::refused;
+            return sent ? TransferEnd::malformed : TransferEnd::refused;
+        case CURLE_WEIRD_SERVER_REPLY:
+        case CURLE_BAD_CONTENT_ENCODING:
+            return TransferEnd::malformed;
         case CURLE_SSL_CONNECT_ERROR:
             return handshake_cut(transfer.easy, message) ? TransferEnd::connect_failed
                                                          : TransferEnd::tls_failed;
@@ -87,6 +102,8 @@ TransferEnd how_it_ended(const Transfer& transfer, CURLcode code, const std::str
         case CURLE_USE_SSL_FAILED:
             return TransferEnd::tls_failed;
         default:
+            if (head_too_large(transfer, code, message)) return TransferEnd::too_large;
+            if (chunks_are_wrong(message)) return TransferEnd::malformed;
             return sent ? TransferEnd::broken : TransferEnd::connect_failed;
     }
 }
@@ -97,15 +114,29 @@ std::string address_message(const Transfer& transfer) {
            "; if this provider may be there, an admin sets allow_private = true in mrprompt.providers";
 }
 
-// What a person reads of an exchange that curl gave up.
-std::string message_of(const Transfer& transfer, TransferEnd how, CURLcode code, const std::string& text) {
-    if (how == TransferEnd::complete) return {};
-    if (how == TransferEnd::address_refused) return address_message(transfer);
-    if (how != TransferEnd::tls_failed) return text;
+std::string tls_message(const Transfer& transfer, CURLcode code, const std::string& text) {
     long verified = 0, proxy_verified = 0;
     curl_easy_getinfo(transfer.easy, CURLINFO_SSL_VERIFYRESULT, &verified);
     curl_easy_getinfo(transfer.easy, CURLINFO_PROXY_SSL_VERIFYRESULT, &proxy_verified);
     return tls_reason(transfer.request, {code, verified, proxy_verified, text});
+}
+
+// What a person reads of an exchange that curl gave up.
+std::string message_of(const Transfer& transfer, TransferEnd how, CURLcode code, const std::string& text) {
+    switch (how) {
+        case TransferEnd::complete:
+            return {};
+        case TransferEnd::address_refused:
+            return address_message(transfer);
+        case TransferEnd::tls_failed:
+            return tls_message(transfer, code, text);
+        case TransferEnd::malformed:
+            return "the answer is not proper HTTP: " + text;
+        case TransferEnd::too_large:
+            return "a line in the head of the answer is too long";
+        default:
+            return text;
+    }
 }
 
 std::string timeout_message(const Transfer& transfer, TransferEnd end) {
@@ -239,8 +270,14 @@ void CurlTransport::collect() {
             continue;
         }
         const std::string text = transfer->error[0] != '\0' ? transfer->error : curl_easy_strerror(code);
-        const TransferEnd how = how_it_ended(*transfer, code, text);
-        end(transfers_.find(transfer->id), how, message_of(*transfer, how, code, text));
+        const auto place = transfers_.find(transfer->id);
+        if (transfer->fault) {
+            const Transfer::Fault fault = *std::move(transfer->fault);
+            end(place, fault.how, fault.message);
+        } else {
+            const TransferEnd how = how_it_ended(*transfer, code, text);
+            end(place, how, message_of(*transfer, how, code, text));
+        }
     }
 }
 

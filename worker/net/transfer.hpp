@@ -4,6 +4,7 @@
 
 #include <cstdint>
 #include <deque>
+#include <optional>
 #include <string>
 #include <string_view>
 
@@ -17,7 +18,7 @@ class CurlTransport;
 struct Origin {
     int connecting = 0;
     std::int64_t connected_at = INT64_MIN / 2;  // when one of them last got through
-    std::deque<std::uint64_t> queue;  // transfers; may name the dead
+    std::deque<std::uint64_t> queue;            // transfers; may name the dead
 };
 
 // A header list that wipes itself: one of its lines is the provider's key.
@@ -49,17 +50,21 @@ struct Transfer {
 
     Stage stage = Stage::queued;
     bool head_done = false;
-    bool too_large = false;
     std::string refused_address;  // one that it may not connect to, and what kind it is
     bool address_tried = false;   // another one was allowed
     bool wrong_peer = false;      // it was given a kept connection to such an address,
     bool connects_afresh = false;  // and takes none of these any more
+    struct Fault {
+        TransferEnd how;
+        std::string message;
+    };
+    std::optional<Fault> fault;  // why a callback gave it up: then curl's own words say nothing
     std::int64_t started_at = 0;
     std::int64_t stage_at = 0;  // when the stage began, or the last bytes came
     std::int64_t timer_at = 0;  // where it stands in the transport's timers
 
-    Headers response_headers;  // until the head is whole
-    std::size_t header_bytes = 0;
+    Headers response_headers;      // until the head is whole
+    std::size_t header_bytes = 0;  // of all heads, interim ones and trailers too
     char error[CURL_ERROR_SIZE] = "";
 
     std::int64_t deadline() const;                // of its stage or of the whole, whichever is first

@@ -18,7 +18,7 @@ std::string finish_reason(const std::string& stop_reason) {
     for (const auto& [theirs, ours] : kReasons) {
         if (stop_reason == theirs) return std::string(ours);
     }
-    return sanitize_utf8(stop_reason);  // pause_turn, and what is yet to come
+    return stop_reason;  // pause_turn, and what is yet to come
 }
 
 class AnthropicDecoder final : public ChatDecoder {
@@ -57,8 +57,8 @@ private:
     bool ended() const override { return !completion_.finish_reason.empty(); }
 
     void take_message(const Json& message) {
-        completion_.response_id = sanitize_utf8(string_member(message, "id"));
-        completion_.model = sanitize_utf8(string_member(message, "model"));
+        completion_.response_id = label(message, "id");
+        completion_.model = label(message, "model");
         take_usage(member(message, "usage"));
         const Json& content = member(message, "content");
         if (!content.is_array()) return;
@@ -85,7 +85,8 @@ private:
         } else if (type == "tool_use") {
             block_ = Block::tool_use;
             call_ = add_tool_call(string_member(block, "id"), string_member(block, "name"));
-            input_ = member(block, "input");
+            const Json& input = member(block, "input");
+            input_ = input.is_object() ? dump_json(input) : "{}";
         }
     }
 
@@ -108,7 +109,7 @@ private:
             keep({{"type", "thinking"}, {"thinking", thinking_.text}, {"signature", thinking_.signature}});
         } else if (block_ == Block::tool_use && completion_.tool_calls[call_].arguments.empty()) {
             // A whole message has its input here; in a stream that sent no piece it is {}.
-            add_arguments(call_, input_.is_object() ? dump_json(input_) : "{}");
+            add_arguments(call_, input_);
         }
         block_ = Block::other;
     }
@@ -125,18 +126,19 @@ private:
     }
 
     void take_stop(const Json& message) {
-        if (const std::string reason = string_member(message, "stop_reason"); !reason.empty()) {
+        if (const std::string reason = label(message, "stop_reason"); !reason.empty()) {
             completion_.finish_reason = finish_reason(reason);
         }
     }
 
     // Counts are cumulative: a later field takes the place of the earlier one.
     void take_usage(const Json& usage) {
-        if (!usage.is_object()) return;
-        Json& raw = completion_.raw_usage;
+        if (!usage.is_object() || !can_be_kept(usage)) return;
+        Json raw = completion_.raw_usage;
         for (const auto& [name, value] : usage.items()) {
             if (!value.is_null() || !raw.contains(name)) raw[name] = value;
         }
+        if (!can_be_kept(raw)) return;
         Usage counts;
         counts.cached_tokens = token_count(raw, "cache_read_input_tokens");
         counts.cache_write_tokens = token_count(raw, "cache_creation_input_tokens");
@@ -144,6 +146,7 @@ private:
             clamp_tokens(token_count(raw, "input_tokens") + counts.cached_tokens + counts.cache_write_tokens);
         counts.completion_tokens = token_count(raw, "output_tokens");
         completion_.usage = counts;
+        completion_.raw_usage = std::move(raw);
     }
 
     struct Thinking {
@@ -154,7 +157,7 @@ private:
     Block block_ = Block::other;
     Thinking thinking_;
     std::size_t call_ = 0;
-    Json input_;
+    std::string input_;  // as JSON
 };
 
 }  // namespace

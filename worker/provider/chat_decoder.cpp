@@ -13,6 +13,9 @@ constexpr std::size_t kErrorBodyKept = 256 * 1024;
 constexpr std::size_t kBeginningKept = 1024;
 constexpr std::size_t kMaxToolCalls = 1024;
 constexpr std::int64_t kMaxTokens = 1'000'000'000;
+constexpr std::size_t kMaxAnswerValues = 4'000'000;  // of one event or document; each may cost 64 bytes
+constexpr std::size_t kMaxUsageBytes = 16 * 1024;
+constexpr std::size_t kMaxLabelBytes = 500;
 
 // Keep-alive white space and a byte order mark may stand before everything.
 constexpr std::string_view kInsignificant = " \t\r\n\xEF\xBB\xBF";
@@ -45,6 +48,7 @@ void ChatDecoder::feed(std::string_view bytes, Delta& delta) {
             break;
         case Body::error:
             append_up_to(held_, bytes, kErrorBodyKept);
+            if (held_.size() == kErrorBodyKept) fail(error_from_body(status_, held_));  // enough was said
             break;
     }
     live_ = nullptr;
@@ -73,7 +77,7 @@ void ChatDecoder::feed_events(std::string_view bytes) {
     const auto on_event = [this](std::string_view event, std::string_view data) {
         handle_event(event, data);
     };
-    if (!events_.feed(bytes, on_event)) fail("bad_response", "an event of the stream is too large");
+    if (!events_.feed(bytes, on_event)) fail("bad_response", "an event of the stream is larger than 16 MiB");
 }
 
 void ChatDecoder::handle_event(std::string_view event, std::string_view data) {
@@ -83,10 +87,12 @@ void ChatDecoder::handle_event(std::string_view event, std::string_view data) {
         completion_.complete = true;
         return;
     }
-    const Result<Json> document = parse_json(data, Halves::mark);
+    const Result<Json> document = parse_json(data, Halves::mark, kMaxAnswerValues);
     if (!document || !document->is_structured()) {
         // The last event of a cut stream may be a half; anywhere else it is not the protocol.
-        if (!finishing_) fail(bad_response("an event of the stream is not JSON", data));
+        constexpr char kWhat[] = "an event of the stream";
+        if (!document && !finishing_) fail(unreadable(kWhat, document.error(), data));
+        if (document && !finishing_) fail(bad_response(std::string(kWhat) + " is no JSON object", data));
         return;
     }
     saw_event_ = true;
@@ -126,16 +132,17 @@ void ChatDecoder::finish_events() {
     if (failed()) return;
     if (ended()) completion_.complete = true;
     if (completion_.complete) return;
+    if (body_ == Body::unknown) return fail("cut_stream", "the answer is empty");
     // Comments or a half event are a stream that was cut early; other words never were a stream.
     if (!saw_event_ && !held_.empty() && !begins_a_stream(held_)) {
-        return fail(bad_response("the answer is no event stream", held_));
+        return fail(bad_response("the answer is neither JSON nor an event stream", held_));
     }
     fail("cut_stream", "the stream ended before the answer did");
 }
 
 void ChatDecoder::finish_document() {
-    const Result<Json> document = parse_json(held_);
-    if (!document) return fail(bad_response("the answer is not JSON", held_));
+    const Result<Json> document = parse_json(held_, Halves::replace, kMaxAnswerValues);
+    if (!document) return fail(unreadable("the answer", document.error(), held_));
     if (auto error = reported_error(*document)) return fail(std::move(*error));
     on_document(*document);
     if (!failed()) completion_.complete = true;
@@ -202,7 +209,8 @@ void ChatDecoder::name_tool_call(std::size_t place, std::string_view id, std::st
 void ChatDecoder::add_arguments(std::size_t place, std::string_view piece) {
     std::string& whole = completion_.tool_calls[place].arguments;
     const std::size_t before = whole.size();
-    add_text(arguments_[place], piece, whole, nullptr);
+    add_text(arguments_[place].joiner, piece, whole, nullptr);
+    arguments_[place].end.feed(piece);
     if (live_ != nullptr && whole.size() > before) live_call(place).arguments.append(whole, before);
 }
 
@@ -231,6 +239,14 @@ std::int64_t token_count(const Json& usage, const char* name) {
     if (value.is_number_integer()) return clamp_tokens(value.get<std::int64_t>());
     if (value.is_number_float()) return static_cast<std::int64_t>(std::clamp(value.get<double>(), 0.0, 1e9));
     return 0;
+}
+
+bool can_be_kept(const Json& usage) {
+    return usage.size() <= kMaxUsageMembers && dump_json(usage).size() <= kMaxUsageBytes;
+}
+
+std::string label(const Json& object, const char* name) {
+    return trim_message(sanitize_utf8(string_member(object, name)), kMaxLabelBytes);
 }
 
 }  // namespace mrprompt

@@ -4,6 +4,7 @@
 #include <string_view>
 #include <vector>
 
+#include "core/json_end.hpp"
 #include "core/sse.hpp"
 #include "core/text.hpp"
 #include "provider/provider.hpp"
@@ -32,6 +33,7 @@ protected:
     void name_tool_call(std::size_t place, std::string_view id,
                         std::string_view name);  // sets what is not set yet
     void add_arguments(std::size_t place, std::string_view piece);
+    bool has_whole_arguments(std::size_t place) const { return arguments_[place].end.reached(); }
 
     void fail(ProviderError error);  // the first error stands
     void fail(std::string type, std::string message);
@@ -59,12 +61,23 @@ private:
     bool finishing_ = false;
     bool saw_content_ = false;
     Utf8Joiner content_, reasoning_, refusal_;
-    std::vector<Utf8Joiner> arguments_;
-    Delta* live_ = nullptr;  // the caller's delta, during feed and finish only
+    struct Arguments {
+        Utf8Joiner joiner;
+        JsonEnd end;
+    };
+    std::vector<Arguments> arguments_;  // of each tool call
+    Delta* live_ = nullptr;             // the caller's delta, during feed and finish only
 };
 
 // Token counts as providers send them: absent, null and nonsense are 0; no more than an int4 holds.
 std::int64_t token_count(const Json& usage, const char* name);
 std::int64_t clamp_tokens(std::int64_t count);
+
+// A provider's own figures are kept as long as they are figures, and not a hiding place for megabytes.
+inline constexpr std::size_t kMaxUsageMembers = 64;
+bool can_be_kept(const Json& usage);
+
+// What a provider calls something (a model, an answer, the end of it), as text of sensible length.
+std::string label(const Json& object, const char* name);
 
 }  // namespace mrprompt

@@ -12,9 +12,26 @@ namespace {
 constexpr std::size_t kMessageLimit = 2000;
 constexpr std::size_t kWordLimit = 100;
 constexpr std::size_t kExcerptLimit = 200;
+constexpr std::size_t kExcerptFrom = 64 << 10;  // of a body: the title of a web page stands in there
+constexpr std::string_view kReplacement = "\xEF\xBF\xBD";
 
+// For a terminal, too: control characters and bytes that are no text become U+FFFD.
 std::string clean(std::string_view text, std::size_t limit) {
-    return trim_message(sanitize_utf8(text), limit);
+    std::string visible;
+    for (const char c : sanitize_utf8(text)) {
+        const bool blank = c == '\t' || c == '\n' || c == '\r';
+        if ((static_cast<unsigned char>(c) < 0x20 && !blank) || c == 0x7F) {
+            visible += kReplacement;
+        } else {
+            visible += c;
+        }
+    }
+    return trim_message(visible, limit);
+}
+
+bool is_html(std::string_view body) {
+    const std::size_t start = body.find_first_not_of(" \t\r\n");
+    return start != std::string_view::npos && body[start] == '<';
 }
 
 // A word the provider classifies errors by: text, or a number (Google's and OpenRouter's code).
@@ -140,10 +157,21 @@ ProviderError bad_response(std::string_view what, std::string_view body) {
     ProviderError error;
     error.type = "bad_response";
     error.message = what;
-    const bool html = body.substr(std::min(body.find_first_not_of(" \t\r\n"), body.size())).starts_with('<');
-    const std::string excerpt = clean(html ? html_text(body) : std::string(body), kExcerptLimit);
+    std::string beginning(body.substr(0, kExcerptFrom));
+    std::replace(beginning.begin(), beginning.end(), '\0', '\x01');  // clean() shows it, and drops NULs
+    const std::string excerpt = clean(is_html(body) ? html_text(beginning) : beginning, kExcerptLimit);
     if (!excerpt.empty()) error.message += ": " + excerpt;
     return error;
+}
+
+ProviderError unreadable(std::string_view what, const Error& reason, std::string_view body) {
+    std::string words(what);
+    if (reason.type == "json_shape") {
+        words += " cannot be read, as its " + reason.message;
+    } else {
+        words += is_html(body) ? " is a web page, not JSON" : " is not JSON";
+    }
+    return bad_response(words, body);
 }
 
 }  // namespace mrprompt

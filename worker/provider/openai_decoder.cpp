@@ -7,7 +7,7 @@ namespace mrprompt {
 
 namespace {
 
-constexpr int kNoIndex = -1;
+constexpr std::int64_t kNoIndex = -1;
 
 class OpenAiDecoder final : public ChatDecoder {
 public:
@@ -29,9 +29,8 @@ private:
     bool ended() const override { return !completion_.finish_reason.empty(); }
 
     void take(const Json& document, Form form) {
-        if (completion_.response_id.empty())
-            completion_.response_id = sanitize_utf8(string_member(document, "id"));
-        if (completion_.model.empty()) completion_.model = sanitize_utf8(string_member(document, "model"));
+        if (completion_.response_id.empty()) completion_.response_id = label(document, "id");
+        if (completion_.model.empty()) completion_.model = label(document, "model");
         take_usage(member(document, "usage"));
         take_usage(member(member(document, "x_groq"), "usage"));
         const Json& choices = member(document, "choices");
@@ -56,8 +55,8 @@ private:
         }
         take_tool_calls(member(delta, "tool_calls"), form);
         if (const Json& call = member(delta, "function_call"); call.is_object()) take_call(0, {}, call, form);
-        if (const Json& reason = member(choice, "finish_reason"); reason.is_string()) {
-            completion_.finish_reason = sanitize_utf8(reason.get_ref<const std::string&>());
+        if (member(choice, "finish_reason").is_string()) {
+            completion_.finish_reason = label(choice, "finish_reason");
             if (completion_.finish_reason == "error") {
                 fail("provider_error", "the provider ended the answer with an error");
             }
@@ -91,21 +90,27 @@ private:
         for (const Json& call : calls) {
             if (!call.is_object()) continue;
             const Json& index = member(call, "index");
-            take_call(index.is_number_integer() ? index.get<int>() : kNoIndex, string_member(call, "id"),
-                      member(call, "function"), form);
+            take_call(number_of(index), string_member(call, "id"), member(call, "function"), form);
             if (failed()) return;
         }
     }
 
+    // Only ever compared: numbers of any size are told apart, and what is none is no index.
+    static std::int64_t number_of(const Json& index) {
+        const bool number =
+            index.is_number_unsigned() ? index.get<std::uint64_t>() <= INT64_MAX : index.is_number_integer();
+        return number ? index.get<std::int64_t>() : kNoIndex;
+    }
+
     // The fragments of a stream go together by index, or, where a server sends none, by being the last.
-    void take_call(int index, const std::string& id, const Json& function, Form form) {
+    void take_call(std::int64_t index, const std::string& id, const Json& function, Form form) {
         const std::string name = string_member(function, "name");
         const Json& value = member(function, "arguments");
         const std::string arguments =
             value.is_object() ? dump_json(value) : string_member(function, "arguments");
         std::size_t place = form == kDocument ? 0 : indices_.size();
         while (place > 0 && index != kNoIndex && indices_[place - 1] != index) --place;
-        if (place == 0 || begins_another(completion_.tool_calls[place - 1], id, name, arguments)) {
+        if (place == 0 || begins_another(place - 1, id, name, arguments)) {
             place = add_tool_call(id, name);
             if (failed()) return;
             indices_.push_back(index);
@@ -117,11 +122,12 @@ private:
 
     // Some servers give every call the same index, and some no id: a new id with a name, or a name after
     // arguments that are whole, begins another call.
-    static bool begins_another(const ToolCallFragment& call, const std::string& id, const std::string& name,
-                               const std::string& arguments) {
+    bool begins_another(std::size_t place, const std::string& id, const std::string& name,
+                        const std::string& arguments) const {
         if (name.empty()) return false;
+        const ToolCallFragment& call = completion_.tool_calls[place];
         if (!id.empty() && !call.id.empty()) return call.id != sanitize_utf8(id);
-        return id.empty() && !arguments.empty() && !call.arguments.empty() && Json::accept(call.arguments);
+        return id.empty() && !arguments.empty() && has_whole_arguments(place);
     }
 
     // The last one stands: servers send usage at the end, with every chunk, or both, always for the whole
@@ -149,10 +155,10 @@ private:
             usage.completion_tokens += hidden;
         }
         completion_.usage = usage;
-        completion_.raw_usage = raw;
+        if (can_be_kept(raw)) completion_.raw_usage = raw;
     }
 
-    std::vector<int> indices_;  // the provider's index of each call
+    std::vector<std::int64_t> indices_;  // the provider's index of each call
 };
 
 }  // namespace

@@ -14,7 +14,8 @@ use MrPrompt::Server;
 use PostgreSQL::Test::Cluster;
 use PostgreSQL::Test::Utils ();
 
-our @EXPORT_OK = qw(start_provider start_peer start_fetcher new_cluster master_key_file wait_until source_path);
+our @EXPORT_OK = qw(
+    start_provider start_peer start_http2_provider start_fetcher new_cluster master_key_file wait_until source_path);
 
 my $root = dirname(dirname(dirname(dirname(rel2abs(__FILE__)))));
 
@@ -38,11 +39,7 @@ sub start_provider
     }
     elsif ($opts{tls})
     {
-        my ($certificate, $key) = ("$directory/cert.pem", "$directory/key.pem");
-        PostgreSQL::Test::Utils::system_or_bail(
-            'openssl', 'req', '-x509', '-newkey', 'ec', '-pkeyopt', 'ec_paramgen_curve:prime256v1',
-            '-nodes', '-days', '2', '-subj', '/CN=127.0.0.1', '-addext', 'subjectAltName=IP:127.0.0.1',
-            '-keyout', $key, '-out', $certificate);
+        my ($certificate, $key) = _certificate($directory);
         push @command, '--tls-cert', $certificate, '--tls-key', $key;
         $server{ca_file} = $certificate;
     }
@@ -51,14 +48,35 @@ sub start_provider
     return MrPrompt::Server->start(\@command, %server);
 }
 
+# Starts the hostile provider over HTTP/2 (test/provider/hostile_http2.mjs); it has a ca_file, too.
+sub start_http2_provider
+{
+    my ($certificate, $key) = _certificate(PostgreSQL::Test::Utils::tempdir());
+    my @command = (_node(), source_path('test', 'provider', 'hostile_http2.mjs'), $certificate, $key);
+    return MrPrompt::Server->start(\@command, ca_file => $certificate);
+}
+
+# A certificate for 127.0.0.1 and its key, as files.
+sub _certificate
+{
+    my ($directory) = @_;
+    my ($certificate, $key) = ("$directory/cert.pem", "$directory/key.pem");
+    PostgreSQL::Test::Utils::system_or_bail(
+        'openssl', 'req', '-x509', '-newkey', 'ec', '-pkeyopt', 'ec_paramgen_curve:prime256v1',
+        '-nodes', '-days', '2', '-subj', '/CN=127.0.0.1', '-addext', 'subjectAltName=IP:127.0.0.1',
+        '-keyout', $key, '-out', $certificate);
+    return ($certificate, $key);
+}
+
+# Node.js as its package brought it: a distribution's own may be too old for the peer.
+sub _node { return (glob(source_path('test', 'peer', 'node_modules') . '/node-linux-*/bin/node'), 'node')[0] }
+
 # Starts the independent peer of test/peer with its fixtures.
 sub start_peer
 {
     my $directory = source_path('test', 'peer');
     die "the peer is not installed: npm --prefix test/peer ci\n" unless -d "$directory/node_modules";
-    # Node.js as its package brought it: a distribution's own may be too old for the peer.
-    my ($node) = (glob("$directory/node_modules/node-linux-*/bin/node"), 'node');
-    return MrPrompt::Server->start([ $node, "$directory/start.mjs" ]);
+    return MrPrompt::Server->start([ _node(), "$directory/start.mjs" ]);
 }
 
 # Starts a fetcher over libpq, as the login role given (default: fetcher_login), with more in its environment.
