@@ -56,6 +56,7 @@ create table mrprompt.key_grants (
     key_id uuid not null references mrprompt.api_keys on delete cascade,
     user_id uuid,
     granted_at timestamptz not null default now(),
+    id uuid primary key default mrprompt_internal.uuidv7(),
     unique nulls not distinct (key_id, user_id)
 );
 create index key_grants_of_user on mrprompt.key_grants (user_id);

@@ -130,7 +130,8 @@ comment on table mrprompt_internal.releases is
 create table mrprompt_internal.homes (
     system_identifier bigint not null,
     database_oid oid not null,
-    since timestamptz not null default now()
+    since timestamptz not null default now(),
+    id uuid primary key default mrprompt_internal.uuidv7()
 );
 comment on table mrprompt_internal.homes is
     'The cluster and database that this data lives in. A copy finds a row that is not its own, and claims nothing until resume_here().';
