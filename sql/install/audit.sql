@@ -16,14 +16,14 @@ create index audit_log_of_object on mrprompt.audit_log (object_type, object_id);
 create index audit_log_by_user on mrprompt.audit_log (user_id) where user_id is not null;
 create index audit_log_of_owner on mrprompt.audit_log (owner_id) where owner_id is not null;
 comment on table mrprompt.audit_log is
-    'Who changed what: one row per provider, price, key, key grant, user, pause, ended cooldown, forgotten user or new home. Takes new rows only.';
+    'Who changed what: one row per provider, price, key, key grant, master key, user, pause, ended cooldown, forgotten user or new home. Takes new rows only.';
 comment on column mrprompt.audit_log.id is 'UUIDv7: its order is the order of the changes.';
 comment on column mrprompt.audit_log.login_role is 'The role that logged in, which no SET changes.';
 comment on column mrprompt.audit_log.role is 'The role in force, as SET ROLE or PostgREST chose it.';
 comment on column mrprompt.audit_log.user_id is 'Who asked, as mrprompt.current_user_id() says; null: nobody that mrprompt knows.';
 comment on column mrprompt.audit_log.action is 'What happened to the row: insert, update, delete, or truncate (all of them).';
 comment on column mrprompt.audit_log.object_type is
-    'provider, price, api_key, key_grant (object_id: the key), user, pause (* is all providers), cooldown_end, forget (forget_user(); delete: done), home (resume_here()).';
+    'provider, price, api_key, key_grant (object_id: the key), master_key (first use, retirement), user, pause (* is all providers), cooldown_end, forget (forget_user(); delete: done), home (resume_here()).';
 comment on column mrprompt.audit_log.object_id is 'Which one: its name or id; null: all, or one of a user who was forgotten since.';
 comment on column mrprompt.audit_log.owner_id is 'The user whom it belongs to or concerns; null: nobody in particular.';
 comment on column mrprompt.audit_log.changed is
@@ -114,11 +114,14 @@ create trigger audit after insert or update or delete on mrprompt_internal.provi
 create trigger audit after insert or update or delete on mrprompt_internal.price_rows for each row
     when (current_user = 'mrprompt_owner' or current_setting('check_function_bodies')::boolean)
     execute function mrprompt_internal.audit('price', '{provider,model,effective_from}', '', '{}', '{}');
--- A key that is merely sealed anew keeps its hash; last_used is no change, and must cost claims nothing.
+-- A key that is merely sealed anew keeps its hash; what its use and its provider say of it is no change, and must cost claims nothing.
 create trigger audit after insert or update of id, user_id, provider, key_hash, metadata, name, revoked_at or delete on mrprompt.api_keys for each row
     when (current_user = 'mrprompt_owner' or current_setting('check_function_bodies')::boolean)
     execute function mrprompt_internal.audit('api_key', '{id}', 'user_id', '{key_hash,metadata}',
-        '{encrypted_key,masked_key,last_used,created_at,updated_at}');
+        '{encrypted_key,masked_key,last_used,last_verified,last_error,last_error_at,created_at,updated_at}');
+create trigger audit after insert or update or delete on mrprompt_internal.master_keys for each row
+    when (current_user = 'mrprompt_owner' or current_setting('check_function_bodies')::boolean)
+    execute function mrprompt_internal.audit('master_key', '{id}', '', '{}', '{fingerprint,first_used}');
 create trigger audit after insert or update or delete on mrprompt.key_grants for each row
     when (current_user = 'mrprompt_owner' or current_setting('check_function_bodies')::boolean)
     execute function mrprompt_internal.audit('key_grant', '{key_id}', 'user_id', '{}', '{id,granted_at}');
@@ -129,8 +132,8 @@ create trigger audit after insert or update or delete on mrprompt_internal.pause
     when (current_user = 'mrprompt_owner' or current_setting('check_function_bodies')::boolean)
     execute function mrprompt_internal.audit('pause', '{provider}', '', '{}', '{since,by_role}');
 create trigger audit after insert on mrprompt_internal.releases for each row
-    when (new.kind = 'cooldown' and (current_user = 'mrprompt_owner' or current_setting('check_function_bodies')::boolean))
-    execute function mrprompt_internal.audit('cooldown_end', '{provider,key_id,model}', '', '{}', '{id,kind}');
+    when (new.by_role is not null and (current_user = 'mrprompt_owner' or current_setting('check_function_bodies')::boolean))
+    execute function mrprompt_internal.audit('cooldown_end', '{provider,key_id,model}', '', '{}', '{id,kind,by_role}');
 create trigger audit after insert on mrprompt_internal.homes for each row
     when (current_user = 'mrprompt_owner' or current_setting('check_function_bodies')::boolean)
     execute function mrprompt_internal.audit('home', '{system_identifier,database_oid}', '', '{}', '{id,since}');

@@ -122,10 +122,12 @@ create table mrprompt_internal.releases (
     kind text not null check (kind in ('pause', 'cooldown')),
     provider varchar(50),
     key_id uuid,
-    model text
+    model text,
+    by_role name
 );
 comment on table mrprompt_internal.releases is
     'Wishes to end cooldowns, and pauses that were ended: the contract makes ready what waits for them. Null: any.';
+comment on column mrprompt_internal.releases.by_role is 'Who called end_cooldown(); null: a probe, a new secret or resume() did.';
 
 create table mrprompt_internal.homes (
     system_identifier bigint not null,

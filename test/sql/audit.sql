@@ -3,6 +3,8 @@
 \set helpers :dir '/helpers.sql'
 \set ECHO none
 \i :helpers
+-- Their first use is recorded, too.
+do $$ begin perform mrprompt.hash_key('x'); end $$;
 truncate mrprompt_internal.forgets;
 truncate mrprompt.audit_log;
 create function t.audited() returns table (role text, who text, action text, object_type text, object text, owner text, changed text) language sql as $$

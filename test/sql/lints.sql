@@ -46,7 +46,7 @@ create function t.lints() returns table (rule text, object text) language sql se
     where c.exposed and c.relkind in ('r', 'p') and c.relrowsecurity and not exists (select from pg_policy p where p.polrelid = c.oid)
     union all
     select '0010 security_definer_view', c.name::text from t.relations c
-    where c.exposed and c.relkind = 'v' and not coalesce(c.reloptions, '{}') && array['security_invoker=true', 'security_invoker=on', 'security_invoker=1']
+    where c.relkind = 'v' and not coalesce(c.reloptions, '{}') && array['security_invoker=true', 'security_invoker=on', 'security_invoker=1']
     union all
     select '0028 0029 security_definer_function_executable', p.name::text from t.routines p where p.exposed and p.prosecdef
     union all
