@@ -39,7 +39,7 @@ create procedure mrprompt.drain(provider text default null, timeout interval def
     language plpgsql
 as $$
 declare
-    until constant timestamptz := pg_catalog.clock_timestamp() operator(pg_catalog.+) timeout;
+    until constant pg_catalog.timestamptz := pg_catalog.clock_timestamp() operator(pg_catalog.+) timeout;
 begin
     perform mrprompt.pause(provider);
     commit;

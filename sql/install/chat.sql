@@ -365,9 +365,9 @@ create procedure mrprompt.ask(
     language plpgsql
 as $$
 declare
-    id uuid;
-    until constant timestamptz := pg_catalog.clock_timestamp() operator(pg_catalog.+) timeout;
-    state record;
+    id pg_catalog.uuid;
+    until constant pg_catalog.timestamptz := pg_catalog.clock_timestamp() operator(pg_catalog.+) timeout;
+    state pg_catalog.record;
 begin
     id := mrprompt.chat_text(prompt, model, provider, key_id, system);
     commit;
@@ -376,16 +376,16 @@ begin
         from mrprompt.wait_for_request(id, '5 seconds') w;
         -- Each round in a transaction of its own: no snapshot is held while the model thinks.
         commit;
-        exit when state.status not in ('queued', 'running');
+        exit when state.status operator(pg_catalog.<>) all (array['queued', 'running']);
         if pg_catalog.clock_timestamp() operator(pg_catalog.>) until then
             raise exception using errcode = 'PT410', message = pg_catalog.format('no answer within %s', timeout),
                 detail = pg_catalog.concat_ws('; ', pg_catalog.format('request %s is %s and goes on', id, state.status), state.wait_reason),
                 hint = pg_catalog.format('select * from mrprompt.get_request(%L)', id);
         end if;
     end loop;
-    if state.status <> 'succeeded' then
+    if state.status operator(pg_catalog.<>) 'succeeded' then
         raise exception using errcode = 'PT400',
-            message = pg_catalog.concat_ws(': ', pg_catalog.format('the request %s', case state.status when 'cancelled' then 'was cancelled' else state.status end),
+            message = pg_catalog.concat_ws(': ', pg_catalog.format('the request %s', case when state.status operator(pg_catalog.=) 'cancelled' then 'was cancelled' else state.status end),
                 state.error_type, state.error_message),
             hint = pg_catalog.format('select * from mrprompt.get_request(%L)', id);
     end if;

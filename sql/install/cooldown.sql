@@ -201,7 +201,8 @@ create function mrprompt_internal.end_cooldown(provider text, key_id uuid, model
 as $$
 begin
     perform mrprompt_internal.require_admin('end a cooldown');
-    perform mrprompt_internal.release_cooldowns(provider, key_id, model);
+    insert into mrprompt_internal.releases (kind, provider, key_id, model, by_role) values ('cooldown', provider, key_id, model, session_user);
+    perform mrprompt_internal.wake(mrprompt_internal.channel_name('fetchers'));
     return (select count(*) from mrprompt_internal.cooldowns c
             where (end_cooldown.provider is null or c.provider = end_cooldown.provider)
               and (end_cooldown.key_id is null or c.key_id = end_cooldown.key_id)

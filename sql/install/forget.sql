@@ -8,6 +8,10 @@ comment on table mrprompt_internal.forgets is 'Persons to be removed; tend does 
 
 alter table mrprompt_internal.forgets enable row level security;
 create policy all_rows on mrprompt_internal.forgets for select to mrprompt_admin using (true);
+create trigger audit after insert or update or delete on mrprompt_internal.forgets for each row
+    when (current_user = 'mrprompt_owner' or current_setting('check_function_bodies')::boolean)
+    execute function mrprompt_internal.audit('forget', '{user_id}', 'user_id', '{}', '{user_id,requested_at}');
+create trigger audit_truncate after truncate on mrprompt_internal.forgets execute function mrprompt_internal.audit('forget');
 
 create function mrprompt_internal.forget_user(user_id uuid) returns void
     language plpgsql security definer set search_path = pg_catalog, pg_temp
@@ -42,7 +46,7 @@ create function mrprompt.forget_user(user_id uuid) returns void
     return mrprompt_internal.forget_user(user_id);
 comment on function mrprompt.forget_user(uuid) is
     'Admins: removes a person. At once the keys are revoked and emptied and what is queued or in flight is cancelled; then, in steps, '
-    'requests, answers, streams, batches, grants, keys and the row of mrprompt.users go, and the ledger''s rows stay as nobody''s. '
+    'requests, answers, streams, batches, grants, keys and the row of mrprompt.users go; the rows of ledger and audit log stay as nobody''s. '
     'mrprompt.forgetting shows how far it is. PT400: no id.';
 
 create function mrprompt_internal.forget_requests(person uuid, max_rows integer) returns integer
@@ -107,6 +111,18 @@ begin
     end;
     did := did + cardinality(ids);
 
+    ids := array(
+        select a.id from mrprompt.audit_log a where a.owner_id = person or a.user_id = person limit max_rows for update skip locked);
+    update mrprompt.audit_log a
+    set object_id = case when a.owner_id = person then null else a.object_id end,
+        changed = case when a.owner_id = person then '{}' else a.changed end,
+        owner_id = case when a.owner_id = person then nobody else a.owner_id end,
+        login_role = case when a.user_id = person then null else a.login_role end,
+        role = case when a.user_id = person then null else a.role end,
+        user_id = case when a.user_id = person then nobody else a.user_id end
+    where a.id = any (ids);
+    did := did + cardinality(ids);
+
     ids := array(select u.id from mrprompt.users u where u.id = person for update skip locked);
     begin
         set constraints all immediate;
@@ -129,7 +145,7 @@ begin
 end
 $$;
 comment on function mrprompt_internal.forget_rows(uuid, integer) is
-    'Removes what a person has beside requests, and makes the ledger''s rows nobody''s; answers how many rows it touched.';
+    'Removes what a person has beside requests, and makes the rows of the ledger and of the audit log nobody''s; answers how many rows it touched.';
 
 create function mrprompt_internal.forget_some(max_rows integer) returns integer
     language plpgsql set search_path = pg_catalog, pg_temp
@@ -149,6 +165,7 @@ begin
             and not exists (select from mrprompt.api_keys k where k.user_id = wish.user_id)
             and not exists (select from mrprompt.users u where u.id = wish.user_id
                             and (u.login_role is not null or u.name is not null or u.metadata <> '{}'))
+            and not exists (select from mrprompt.audit_log a where a.owner_id = wish.user_id or a.user_id = wish.user_id)
             and not exists (select from mrprompt.usage u where u.user_id = wish.user_id) then
             delete from mrprompt_internal.forgets f where f.user_id = wish.user_id;
             did := did + 1;

@@ -56,13 +56,14 @@ create table mrprompt.key_grants (
     key_id uuid not null references mrprompt.api_keys on delete cascade,
     user_id uuid,
     granted_at timestamptz not null default now(),
+    id uuid primary key default mrprompt_internal.uuidv7(),
     unique nulls not distinct (key_id, user_id)
 );
 create index key_grants_of_user on mrprompt.key_grants (user_id);
 comment on table mrprompt.key_grants is 'Who may use a shared key. Written through grant_key and ungrant_key only.';
 comment on column mrprompt.key_grants.user_id is 'Null: everybody who may use mrprompt.';
 
-create view mrprompt_internal.key_users as
+create view mrprompt_internal.key_users with (security_invoker = true) as
     select k.id as key_id, k.user_id from mrprompt.api_keys k where k.user_id is not null
     union all
     select g.key_id, g.user_id from mrprompt.key_grants g join mrprompt.api_keys k on k.id = g.key_id and k.user_id is null;

@@ -41,16 +41,22 @@ create function mrprompt_internal.write_price() returns trigger
     language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$
 begin
-    if tg_op <> 'INSERT' then
+    if tg_op = 'DELETE' then
         delete from mrprompt_internal.price_rows r
         where r.provider = old.provider and r.model = old.model and r.effective_from = old.effective_from;
-        if tg_op = 'DELETE' then
-            if not found then
-                raise exception using errcode = 'PT400',
-                    message = format('the price of %s at %s comes with mrprompt and cannot be deleted', old.model, old.provider),
-                    hint = 'Insert a price of your own for the model: it comes first.';
-            end if;
-            return old;
+        if not found then
+            raise exception using errcode = 'PT400',
+                message = format('the price of %s at %s comes with mrprompt and cannot be deleted', old.model, old.provider),
+                hint = 'Insert a price of your own for the model: it comes first.';
+        end if;
+        return old;
+    elsif tg_op = 'UPDATE' then
+        update mrprompt_internal.price_rows r
+        set provider = new.provider, model = new.model, effective_from = coalesce(new.effective_from, now()), input = new.input, output = new.output,
+            cached = new.cached, cache_write = new.cache_write, source = new.source
+        where r.provider = old.provider and r.model = old.model and r.effective_from = old.effective_from;
+        if found then
+            return new;
         end if;
     end if;
     insert into mrprompt_internal.price_rows (provider, model, effective_from, input, output, cached, cache_write, source)

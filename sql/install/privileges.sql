@@ -3,29 +3,35 @@
 do $owner$
 declare
     object record;
+    other name;
 begin
     for object in
-        select c.oid::regclass as name, case c.relkind when 'v' then 'view' when 'S' then 'sequence' else 'table' end as kind
-        from pg_class c where c.relnamespace in ('mrprompt'::regnamespace, 'mrprompt_internal'::regnamespace)
-          -- An upgrade locks no table that was there before for this.
-          and c.relowner <> 'mrprompt_owner'::regrole
-          and (c.relkind in ('r', 'p', 'v') or (c.relkind = 'S' and not exists (
-              -- An identity column's sequence goes with its table.
-              select from pg_depend d where d.objid = c.oid and d.deptype = 'i')))
+        select o.* from (
+            select case c.relkind when 'v' then 'view' when 'S' then 'sequence' else 'table' end as kind,
+                c.oid::regclass::text as name, c.relowner as owner, c.relacl as acl
+            from pg_class c where c.relnamespace in ('mrprompt'::regnamespace, 'mrprompt_internal'::regnamespace)
+              and (c.relkind in ('r', 'p', 'v') or (c.relkind = 'S' and not exists (
+                  -- An identity column's sequence goes with its table.
+                  select from pg_depend d where d.objid = c.oid and d.deptype = 'i')))
+            union all
+            select case p.prokind when 'p' then 'procedure' else 'function' end, p.oid::regprocedure::text, p.proowner, p.proacl
+            from pg_proc p where p.pronamespace in ('mrprompt'::regnamespace, 'mrprompt_internal'::regnamespace)
+            union all
+            select 'schema', n.nspname, n.nspowner, n.nspacl from pg_namespace n where n.nspname in ('mrprompt', 'mrprompt_internal')) o
+        -- An upgrade locks no table that was there before for this, and takes back nothing that a DBA has granted since.
+        where o.owner <> 'mrprompt_owner'::regrole
     loop
         execute format('alter %s %s owner to mrprompt_owner', object.kind, object.name);
-        execute format('revoke all on %s from public', object.name);
+        execute format('revoke all on %s %s from public', replace(object.kind, 'view', 'table'), object.name);
+        -- What others have by default privileges of the installing role.
+        for other in
+            select distinct r.rolname from aclexplode(object.acl) a join pg_roles r on r.oid = a.grantee
+            where a.grantee <> object.owner
+              and r.rolname not in ('mrprompt_owner', 'mrprompt_user', 'mrprompt_analyst', 'mrprompt_admin', 'mrprompt_fetcher')
+        loop
+            execute format('revoke all on %s %s from %I', replace(object.kind, 'view', 'table'), object.name, other);
+        end loop;
     end loop;
-    for object in
-        select p.oid::regprocedure as name, case p.prokind when 'p' then 'procedure' else 'function' end as kind
-        from pg_proc p where p.pronamespace in ('mrprompt'::regnamespace, 'mrprompt_internal'::regnamespace)
-          and p.proowner <> 'mrprompt_owner'::regrole
-    loop
-        execute format('alter %s %s owner to mrprompt_owner', object.kind, object.name);
-        execute format('revoke all on %s %s from public', object.kind, object.name);
-    end loop;
-    alter schema mrprompt owner to mrprompt_owner;
-    alter schema mrprompt_internal owner to mrprompt_owner;
 end
 $owner$;
 

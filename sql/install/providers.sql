@@ -161,8 +161,16 @@ begin
         end if;
         insert into mrprompt_internal.provider_rows values (row_.*);
     else
-        delete from mrprompt_internal.provider_rows r where r.name = new.name;
-        insert into mrprompt_internal.provider_rows values (row_.*);
+        -- A preset becomes a row as it was, so that the audit log says what of it changed.
+        if old.preset then
+            insert into mrprompt_internal.provider_rows
+            select p.* from jsonb_populate_record(null::mrprompt_internal.provider_rows, to_jsonb(old)) p;
+        end if;
+        execute (
+            select format('update mrprompt_internal.provider_rows r set (%s) = row(%s) where r.name = $1.name',
+                string_agg(quote_ident(a.attname), ', '), string_agg('$1.' || quote_ident(a.attname), ', '))
+            from pg_attribute a
+            where a.attrelid = 'mrprompt_internal.provider_rows'::regclass and a.attnum > 0 and not a.attisdropped) using row_;
     end if;
     return new;
 end

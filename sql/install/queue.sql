@@ -122,15 +122,18 @@ create table mrprompt_internal.releases (
     kind text not null check (kind in ('pause', 'cooldown')),
     provider varchar(50),
     key_id uuid,
-    model text
+    model text,
+    by_role name
 );
 comment on table mrprompt_internal.releases is
     'Wishes to end cooldowns, and pauses that were ended: the contract makes ready what waits for them. Null: any.';
+comment on column mrprompt_internal.releases.by_role is 'Who called end_cooldown(); null: a probe, a new secret or resume() did.';
 
 create table mrprompt_internal.homes (
     system_identifier bigint not null,
     database_oid oid not null,
-    since timestamptz not null default now()
+    since timestamptz not null default now(),
+    id uuid primary key default mrprompt_internal.uuidv7()
 );
 comment on table mrprompt_internal.homes is
     'The cluster and database that this data lives in. A copy finds a row that is not its own, and claims nothing until resume_here().';

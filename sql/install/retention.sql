@@ -4,9 +4,10 @@ create table mrprompt_internal.prunings (
     kind text not null,
     rows bigint not null default 0,
     last_at timestamptz,
-    reached uuid
+    reached uuid,
+    id uuid primary key default mrprompt_internal.uuidv7()
 );
--- No primary key: a restore must not collide with what was pruned here in the meantime; the view sums.
+-- kind is no key: a restore must not collide with what was pruned here in the meantime; the view sums.
 comment on table mrprompt_internal.prunings is 'What has been pruned so far; its rows are the locks of those who prune.';
 comment on column mrprompt_internal.prunings.reached is
     'Up to here this round has looked; the next call goes on behind it. So old rows that must stay, such as queued ones, are stepped over.';
@@ -191,6 +192,15 @@ begin
         )
         select (select count(*) from gone), case when count(*) = max_rows then (array_agg(s.id order by s.id desc))[1] end
         into pruned, reached from seen s;
+    elsif kind = 'audit' then
+        with seen as materialized (
+            select a.id, a.at from mrprompt.audit_log a
+            where a.id > start and a.id < bound order by a.id limit max_rows
+        ), gone as (
+            delete from mrprompt.audit_log a using seen s where a.id = s.id and s.at < cutoff returning 1
+        )
+        select (select count(*) from gone), case when count(*) = max_rows then (array_agg(s.id order by s.id desc))[1] end
+        into pruned, reached from seen s;
     end if;
     if cardinality(fitting) < cardinality(due) then
         reached := fitting[cardinality(fitting)];
@@ -205,7 +215,8 @@ create function mrprompt_internal.retention_kinds() returns table (kind text, se
 begin atomic
     values ('requests', 'mrprompt.request_retention'), ('batches', 'mrprompt.request_retention'),
         ('responses', 'mrprompt.response_retention'), ('deltas', 'mrprompt.delta_retention'),
-        ('attempts', 'mrprompt.attempt_retention'), ('usage', 'mrprompt.usage_retention');
+        ('attempts', 'mrprompt.attempt_retention'), ('usage', 'mrprompt.usage_retention'),
+        ('audit', 'mrprompt.audit_retention');
 end;
 comment on function mrprompt_internal.retention_kinds() is 'What is pruned, and the setting that says when.';
 
@@ -266,7 +277,8 @@ begin atomic
             when 'responses' then (select a.request_id from mrprompt.responses a order by a.request_id limit 1)
             when 'deltas' then (select d.request_id from mrprompt.deltas d order by d.request_id limit 1)
             when 'attempts' then (select e.request_id from mrprompt_internal.attempt_errors e order by e.request_id limit 1)
-            when 'usage' then (select u.request_id from mrprompt.usage u order by u.request_id limit 1) end),
+            when 'usage' then (select u.request_id from mrprompt.usage u order by u.request_id limit 1)
+            when 'audit' then (select a.id from mrprompt.audit_log a order by a.id limit 1) end),
         coalesce(p.rows, 0), p.last_at
     from mrprompt_internal.retention_kinds() k
     left join (select m.kind, sum(m.rows)::bigint as rows, max(m.last_at) as last_at
@@ -278,7 +290,7 @@ create view mrprompt.retention with (security_invoker = true) as
     select s.kind, s.setting, s.oldest, s.pruned_rows, s.last_pruned_at from mrprompt_internal.retention_state() s;
 comment on view mrprompt.retention is 'Admins and analysts: what is kept how long, and what has been pruned.';
 comment on column mrprompt.retention.setting is 'How long it is kept; null: for ever.';
-comment on column mrprompt.retention.oldest is 'When the oldest request was made that such a row belongs to.';
+comment on column mrprompt.retention.oldest is 'When the oldest request was made that such a row belongs to; of batches and the audit log, when the oldest row was.';
 
 grant select on mrprompt.retention to mrprompt_analyst, mrprompt_admin;
 grant execute on function mrprompt_internal.retention_state to mrprompt_analyst, mrprompt_admin;

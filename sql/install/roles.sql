@@ -29,6 +29,26 @@ begin
 end
 $roles$;
 
+-- PUBLIC's and other roles' default privileges are taken back at the end; of these roles' rights, what was granted by the script
+-- could not be told from what came by default.
+do $defaults$
+declare
+    default_ record;
+begin
+    select a.grantee::regrole as grantee, d.defaclrole::regrole as creator into default_
+    from pg_catalog.pg_default_acl d, pg_catalog.aclexplode(d.defaclacl) a
+    where d.defaclrole = current_user::regrole
+      and d.defaclnamespace in (0, coalesce(to_regnamespace('mrprompt'), 0), coalesce(to_regnamespace('mrprompt_internal'), 0))
+      and a.grantee in (select r.oid from pg_catalog.pg_roles r where r.rolname in ('mrprompt_user', 'mrprompt_analyst', 'mrprompt_admin', 'mrprompt_fetcher'));
+    if found then
+        raise exception using errcode = 'object_not_in_prerequisite_state',
+            message = format('whatever %s makes is granted to %s by default', default_.creator, default_.grantee),
+            detail = 'mrprompt gives its roles rights of its own; these would come on top.',
+            hint = 'Take them back by alter default privileges … revoke …, and grant in schema … where you want them.';
+    end if;
+end
+$defaults$;
+
 create schema mrprompt;
 comment on schema mrprompt is 'LLM gateway: what people use. Safe to expose through PostgREST.';
 create schema mrprompt_internal;

@@ -73,8 +73,8 @@ create procedure mrprompt.reseal_keys(
     language plpgsql
 as $$
 declare
-    done record;
-    after uuid;
+    done pg_catalog.record;
+    after pg_catalog.uuid;
 begin
     resealed := 0;
     failed := 0;

@@ -57,6 +57,17 @@ begin
 end
 $ring$;
 
+-- Nobody is granted a partition; should somebody be, he sees of it what he sees of the whole.
+do $ring_policies$
+begin
+    for slot in 0..15 loop
+        execute format('create policy own_rows on mrprompt.usage_%s for select to mrprompt_user
+            using (user_id = (select mrprompt.current_user_id()) or (select mrprompt_internal.may_act_for_others()))', lpad(slot::text, 2, '0'));
+        execute format('create policy all_rows on mrprompt.usage_%s for select to mrprompt_analyst, mrprompt_admin using (true)', lpad(slot::text, 2, '0'));
+    end loop;
+end
+$ring_policies$;
+
 -- Each view sums the same figures over another dimension.
 do $views$
 declare

@@ -66,6 +66,10 @@ alter table mrprompt_internal.master_keys add column retired_at timestamptz;
 
 alter table mrprompt.usage add column estimated boolean not null default false;
 
+-- Rows that had no key of their own.
+alter table mrprompt.key_grants add column id uuid primary key default mrprompt_internal.uuidv7();
+alter table mrprompt_internal.homes add column id uuid primary key default mrprompt_internal.uuidv7();
+
 -- The bounds of living fetchers begin anew: tags take the place of times.
 alter table mrprompt_internal.fetchers
     drop column claim_from,

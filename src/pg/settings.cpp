@@ -33,6 +33,7 @@ int response_retention_s = -1;
 int delta_retention_s = 24 * 60 * 60;
 int attempt_retention_s = 90 * 24 * 60 * 60;
 int usage_retention_s = -1;
+int audit_retention_s = -1;
 char* default_provider = nullptr;
 }  // namespace settings
 
@@ -106,6 +107,8 @@ const IntegerSetting kIntegers[] = {
     {"mrprompt.attempt_retention", "How long the reasons of attempts that did not succeed are kept.",
      &settings::attempt_retention_s, 90 * kDay, kForever, INT_MAX, GUC_UNIT_S},
     {"mrprompt.usage_retention", "How long the rows of the ledger are kept.", &settings::usage_retention_s,
+     kForever, kForever, INT_MAX, GUC_UNIT_S},
+    {"mrprompt.audit_retention", "How long the rows of the audit log are kept.", &settings::audit_retention_s,
      kForever, kForever, INT_MAX, GUC_UNIT_S},
 };
 

@@ -32,6 +32,7 @@ extern int response_retention_s;
 extern int delta_retention_s;
 extern int attempt_retention_s;
 extern int usage_retention_s;
+extern int audit_retention_s;
 extern char* default_provider;
 }  // namespace settings
 

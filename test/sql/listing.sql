@@ -24,7 +24,7 @@ from (select kind, name, case when grantee = 0 then 'PUBLIC' else pg_get_userbyi
 from (
     select 'table' as kind, c.oid::regclass::text as name, a.grantee, a.privilege_type as privilege, c.relowner as owner
     from pg_class c, aclexplode(c.relacl) a
-    where c.relnamespace in ('mrprompt'::regnamespace, 'mrprompt_internal'::regnamespace) and c.relkind in ('r', 'p', 'v')
+    where c.relnamespace in ('mrprompt'::regnamespace, 'mrprompt_internal'::regnamespace) and c.relkind in ('r', 'p', 'v', 'm', 'f', 'S')
     union all
     select 'column', c.oid::regclass || '.' || t.attname, a.grantee, a.privilege_type, c.relowner
     from pg_class c join pg_attribute t on t.attrelid = c.oid, aclexplode(t.attacl) a
@@ -34,11 +34,36 @@ from (
     from pg_proc p, aclexplode(coalesce(p.proacl, acldefault('f', p.proowner))) a
     where p.pronamespace in ('mrprompt'::regnamespace, 'mrprompt_internal'::regnamespace)
     union all
+    -- Row types cannot be granted; these are domains, enumerations and the like.
+    select 'type', y.oid::regtype::text, a.grantee, a.privilege_type, y.typowner
+    from pg_type y, aclexplode(coalesce(y.typacl, acldefault('T', y.typowner))) a
+    where y.typnamespace in ('mrprompt'::regnamespace, 'mrprompt_internal'::regnamespace)
+      and (y.typacl is not null or (y.typrelid = 0 and y.typelem = 0))
+    union all
     select 'schema', n.nspname, a.grantee, a.privilege_type, n.nspowner
     from pg_namespace n, aclexplode(n.nspacl) a where n.nspname in ('mrprompt', 'mrprompt_internal')) g
 where grantee <> owner
 group by kind, name, grantee) each_
 group by kind, name order by kind, name;
+-- what later objects will be granted by default
+select pg_get_userbyid(defaclrole) as creator, defaclnamespace::regnamespace as schema, defaclobjtype, defaclacl from pg_default_acl
+where defaclnamespace in ('mrprompt'::regnamespace, 'mrprompt_internal'::regnamespace) or pg_get_userbyid(defaclrole) like 'mrprompt%' or defaclacl::text like '%mrprompt%';
+-- the roles: none logs in or has a right beyond its grants, none is a member of another or has members that the extension made
+select rolname, rolsuper or rolcanlogin or rolcreaterole or rolcreatedb or rolreplication or rolbypassrls as more,
+    (select string_agg(m.roleid::regrole::text, ', ' order by 1) from pg_auth_members m where m.member = r.oid) as member_of, rolconfig
+from pg_roles r where rolname like 'mrprompt%' order by 1;
+-- which rows each role sees
+select c.oid::regclass::text as on_table, polname, polcmd, polpermissive, (select string_agg(x::regrole::text, ', ' order by x::regrole::text) from unnest(polroles) x) as roles,
+    regexp_replace(pg_get_expr(polqual, polrelid), '\s+', ' ', 'g') as using, pg_get_expr(polwithcheck, polrelid) as with_check
+from pg_policy join pg_class c on c.oid = polrelid
+where c.relnamespace in ('mrprompt'::regnamespace, 'mrprompt_internal'::regnamespace) and (not c.relispartition or c.relname = 'usage_00')
+order by 1, 2;
+select count(*) as partitions, count(distinct array(select row(polname, polcmd, polroles, pg_get_expr(polqual, polrelid))::text from pg_policy where polrelid = c.oid order by 1)) as sets_of_policies
+from pg_class c where c.relispartition and c.relkind = 'r' and c.relnamespace = 'mrprompt'::regnamespace;
+-- what runs when rows change
+select c.oid::regclass::text as on_table, tgname, tgenabled, tgfoid::regproc as runs, p.prosecdef as definer
+from pg_trigger g join pg_class c on c.oid = tgrelid join pg_proc p on p.oid = tgfoid
+where c.relnamespace in ('mrprompt'::regnamespace, 'mrprompt_internal'::regnamespace) and not tgisinternal order by 1, 2;
 -- every table has row-level security on
 select c.oid::regclass from pg_class c
 where c.relnamespace in ('mrprompt'::regnamespace, 'mrprompt_internal'::regnamespace) and c.relkind in ('r', 'p') and not c.relrowsecurity;

@@ -27,7 +27,7 @@ $node->safe_psql('postgres', q(select mrprompt.pause()));
 $node->safe_psql('postgres', q(select mrprompt.chat_text('fake?require_key=sk-test-dumped-0001&text=later', 'm', 'fake', metadata => '{"label": "queued"}')));
 my $hash = $node->safe_psql('postgres', q(select mrprompt.hash_key('sk-test-dumped-0001')));
 
-my @tables = qw(users api_keys key_grants requests responses deltas usage providers prices);
+my @tables = qw(users api_keys key_grants requests responses deltas usage providers prices audit_log);
 sub snapshot
 {
     my ($from, $database) = @_;
