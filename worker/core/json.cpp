@@ -71,8 +71,12 @@ private:
 
     void string() {
         take(1);
+        std::size_t plain = 0;  // bytes in front of the next quote or backslash
         while (!text_.empty()) {
-            take(clean_prefix(text_.substr(0, text_.find_first_of("\"\\"))));
+            if (plain == 0) plain = std::min(text_.find_first_of("\"\\"), text_.size());
+            const std::size_t clean = clean_prefix(text_.substr(0, plain));
+            take(clean);
+            plain -= clean;
             if (text_.empty()) return;
             if (text_[0] == '"') return take(1);
             if (text_[0] == '\\') {
@@ -81,6 +85,7 @@ private:
                 return;  // a bare NUL is beyond repair
             } else {
                 half(static_cast<unsigned char>(text_[0]), 1);
+                --plain;
             }
         }
     }

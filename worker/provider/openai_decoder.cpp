@@ -9,6 +9,34 @@ namespace {
 
 constexpr int kNoIndex = -1;
 
+// Tells whether an object that comes in pieces is whole, by its brackets: each byte is looked at once,
+// however many pieces come.
+class Brackets {
+public:
+    void push(std::string_view piece) {
+        for (const char c : piece) {
+            if (escaped_) {
+                escaped_ = false;
+            } else if (in_string_) {
+                escaped_ = c == '\\';
+                in_string_ = c != '"';
+            } else if (c == '"') {
+                in_string_ = true;
+            } else if (c == '{' || c == '[') {
+                ++depth_;
+                opened_ = true;
+            } else if (c == '}' || c == ']') {
+                --depth_;
+            }
+        }
+    }
+    bool whole() const { return opened_ && depth_ <= 0 && !in_string_; }
+
+private:
+    std::int64_t depth_ = 0;
+    bool opened_ = false, in_string_ = false, escaped_ = false;
+};
+
 class OpenAiDecoder final : public ChatDecoder {
 public:
     using ChatDecoder::ChatDecoder;
@@ -103,25 +131,27 @@ private:
         const Json& value = member(function, "arguments");
         const std::string arguments =
             value.is_object() ? dump_json(value) : string_member(function, "arguments");
-        std::size_t place = form == kDocument ? 0 : indices_.size();
-        while (place > 0 && index != kNoIndex && indices_[place - 1] != index) --place;
-        if (place == 0 || begins_another(completion_.tool_calls[place - 1], id, name, arguments)) {
+        std::size_t place = form == kDocument ? 0 : calls_.size();
+        while (place > 0 && index != kNoIndex && calls_[place - 1].index != index) --place;
+        if (place == 0 || begins_another(place - 1, id, name, arguments)) {
             place = add_tool_call(id, name);
             if (failed()) return;
-            indices_.push_back(index);
+            calls_.push_back({index, {}});
         } else {
             name_tool_call(--place, id, name);
         }
         add_arguments(place, arguments);
+        calls_[place].arguments.push(arguments);
     }
 
     // Some servers give every call the same index, and some no id: a new id with a name, or a name after
     // arguments that are whole, begins another call.
-    static bool begins_another(const ToolCallFragment& call, const std::string& id, const std::string& name,
-                               const std::string& arguments) {
+    bool begins_another(std::size_t place, const std::string& id, const std::string& name,
+                        const std::string& arguments) const {
         if (name.empty()) return false;
-        if (!id.empty() && !call.id.empty()) return call.id != sanitize_utf8(id);
-        return id.empty() && !arguments.empty() && !call.arguments.empty() && Json::accept(call.arguments);
+        const std::string& known_id = completion_.tool_calls[place].id;
+        if (!id.empty() && !known_id.empty()) return known_id != sanitize_utf8(id);
+        return id.empty() && !arguments.empty() && calls_[place].arguments.whole();
     }
 
     // The last one stands: servers send usage at the end, with every chunk, or both, always for the whole
@@ -152,7 +182,11 @@ private:
         completion_.raw_usage = raw;
     }
 
-    std::vector<int> indices_;  // the provider's index of each call
+    struct Call {
+        int index;  // the provider's
+        Brackets arguments;
+    };
+    std::vector<Call> calls_;
 };
 
 }  // namespace
