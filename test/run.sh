@@ -10,7 +10,7 @@ export STRICT=-Werror
 jobs=$(nproc)
 mkdir -p build
 echo "building"
-{ make -j"$jobs" all build/fake-provider build/unit-tests && as_root env PATH="$PATH" make install; } >build/build.log 2>&1 ||
+{ make -j"$jobs" all build/fake-provider build/unit-tests fuzz-targets && as_root env PATH="$PATH" make install; } >build/build.log 2>&1 ||
     { tail -n 40 build/build.log >&2; echo "The build failed; the whole log is build/build.log." >&2; exit 1; }
 if [ -f test/peer/package.json ] && [ ! -d test/peer/node_modules ]; then
     (cd test/peer && npm ci --silent --no-audit --no-fund) >>build/build.log 2>&1 ||
@@ -32,7 +32,7 @@ suite() {
         ok=$(sed -n 's/^\[  PASSED  \] \([0-9]*\) test.*/\1/p' "$log")
         bad=$(sed -n 's/^ *\([0-9]*\) FAILED TEST.*/\1/p' "$log")
         ;;
-    lint | regress | isolation)
+    lint | fuzz | regress | isolation)
         ok=$(grep -cE '^(ok|test .* \.\.\. ok|     .* \.\.\. ok)' "$log")
         bad=$(grep -cE '^(not ok|test .* \.\.\. FAILED|     .* \.\.\. FAILED)' "$log")
         ;;
@@ -54,6 +54,7 @@ suite() {
 
 suite lint bash -c 'test/lint/layers.sh; a=$?; test/lint/binary.sh && exit $a'
 suite unit build/unit-tests --gtest_brief=1
+suite fuzz test/fuzz.sh 6
 suite regress test/regress.sh regress
 suite isolation test/regress.sh isolation
 suite tap test/prove.sh -v test/t/*.pl

@@ -47,6 +47,7 @@ begin
     perform mrprompt_internal.note_changes(ids);
     return null;
 exception when data_exception or integrity_constraint_violation or program_limit_exceeded then
+    perform mrprompt_internal.check_batch(cardinality(deltas));
     if cardinality(deltas) = 1 then
         return json_build_array(json_build_object('request', deltas[1] ->> 'request', 'sqlstate', sqlstate, 'message', sqlerrm));
     end if;

@@ -102,6 +102,10 @@ declare
     usable uuid[];
     wished record;
 begin
+    if args ->> 'room' is null or max_bytes is null then
+        raise exception using errcode = 'PT400', message = 'a claim says how many requests, and how many bytes, it has room for',
+            detail = format('room: %s, bytes: %s', args ->> 'room', args ->> 'bytes'), hint = 'ARCHITECTURE.md, "The contract".';
+    end if;
     select exists (select from mrprompt_internal.cancels) as cancels, exists (select from mrprompt_internal.releases) as releases,
         exists (select from mrprompt_internal.pauses p where p.provider = '*') as all_paused,
         exists (select from mrprompt_internal.pauses) or exists (select from mrprompt_internal.cooldowns) as holds,

@@ -35,6 +35,19 @@ $$;
 comment on function mrprompt_internal.enter(uuid) is
     'The calling fetcher, whose row stays share-locked to the end of the call: while it is, nobody takes its requests away. PT410: unknown.';
 
+create function mrprompt_internal.check_batch(items integer) returns void
+    language plpgsql immutable set search_path = pg_catalog, pg_temp
+as $$
+begin
+    if items > 10000 then
+        raise exception using errcode = 'PT413', message = format('%s items in one call are too many to look for a bad one', items),
+            detail = 'Up to 10000 are halved until the bad one stands alone.', hint = 'Send fewer at once.';
+    end if;
+end
+$$;
+comment on function mrprompt_internal.check_batch(integer) is
+    'Bounds the halving of a batch with bad items, each of which costs a savepoint. PT413: too many.';
+
 create function mrprompt_internal.hello(args json) returns json
     language plpgsql security definer set search_path = pg_catalog, pg_temp set lock_timeout = '1s'
 as $$
@@ -49,8 +62,8 @@ begin
             hint = 'Install the mrprompt-fetcher that belongs to the extension''s version, or ALTER EXTENSION mrprompt UPDATE.';
     end if;
     insert into mrprompt_internal.fetchers (kind, alone, program, contract, host, pid, claim_from, mark)
-    select args ->> 'kind', coalesce((args ->> 'alone')::boolean, false), coalesce(args ->> 'program', '?'), contract,
-        args ->> 'host', (args ->> 'pid')::int, v.last_value, v.last_value
+    select args ->> 'kind', coalesce((args ->> 'alone')::boolean, false), left(coalesce(args ->> 'program', '?'), 200), contract,
+        left(args ->> 'host', 200), (args ->> 'pid')::int, v.last_value, v.last_value
     from mrprompt_internal.virtual_time v
     returning id into new_id;
     return json_build_object('fetcher', new_id, 'contract', contract, 'channel', mrprompt_internal.channel_name('fetchers'),
@@ -70,6 +83,8 @@ declare
     unlisted uuid[];
     lost uuid[];
 begin
+    -- Everybody's view of what is in flight reads it: nonsense is refused here.
+    perform from json_to_recordset(args -> 'progress') as p (request uuid, attempt integer, phase text, tokens bigint);
     update mrprompt_internal.fetchers f set last_seen = clock_timestamp(), progress = args -> 'progress' where f.id = me;
     if not found then
         perform mrprompt_internal.enter(me);

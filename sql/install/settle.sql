@@ -43,6 +43,15 @@ create function mrprompt_internal.json_half(list json, which integer) returns js
             where (l.place <= half.size) = (which = 1));
 comment on function mrprompt_internal.json_half(json, integer) is 'The first or second half of a list.';
 
+create function mrprompt_internal.refuse_outcome(why text) returns text
+    language plpgsql stable set search_path = pg_catalog, pg_temp
+as $$
+begin
+    raise exception using errcode = 'invalid_parameter_value', message = why;
+end
+$$;
+comment on function mrprompt_internal.refuse_outcome(text) is 'Fails an outcome that makes no sense: of its batch it alone is rejected.';
+
 create function mrprompt_internal.settle_slice(fetcher_id uuid, outcomes json) returns json
     language plpgsql set search_path = pg_catalog, pg_temp
 as $$
@@ -53,6 +62,7 @@ declare
 begin
     return mrprompt_internal.settle_items(fetcher_id, outcomes);
 exception when data_exception or integrity_constraint_violation or program_limit_exceeded then
+    perform mrprompt_internal.check_batch(json_array_length(outcomes));
     if json_array_length(outcomes) = 1 then
         bad_id := (outcomes -> 0 ->> 'request')::uuid;
         -- The attempt has ended, whatever its outcome looks like: say so, and keep the others going.
@@ -114,8 +124,10 @@ begin
             a.content, a.tool_calls, a.refusal, a.reasoning, a.finish_reason, a.model as answered_by,
             a.provider_response_id, a.raw,
             x.type as error_type, x.status as error_status, x.message as error_message,
-            case when o.result <> 'retry' then o.result
-                 else mrprompt_internal.status_after_retry(o.request, r.provider, r.options, f.failures, q.expires_at, o.retry_at) end as status_now
+            case when o.result in ('succeeded', 'failed', 'cancelled') then o.result
+                 when o.result = 'retry'
+                 then mrprompt_internal.status_after_retry(o.request, r.provider, r.options, f.failures, q.expires_at, o.retry_at)
+                 else mrprompt_internal.refuse_outcome(format('%L is no result of an attempt', o.result)) end as status_now
         from o
         -- A row that somebody else holds is not waited for: the fetcher sends it again.
         cross join lateral (
@@ -152,6 +164,8 @@ begin
             case e.result when 'succeeded' then 'succeeded' when 'cancelled' then 'cancelled' else 'failed' end,
             e.prompt_tokens, e.completion_tokens, e.cached_tokens, e.cache_write_tokens, e.reasoning_tokens,
             case
+                when least(e.prompt_tokens, e.completion_tokens, e.cached_tokens, e.cache_write_tokens, e.reasoning_tokens) < 0 then
+                    mrprompt_internal.refuse_outcome('a count of tokens is negative')::numeric
                 when e.kind = 'verify' then 0
                 when e.prompt_tokens is null then
                     -- Refused by the provider, or never sent: nothing was charged. Otherwise nobody knows.

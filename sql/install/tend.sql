@@ -151,7 +151,7 @@ create function mrprompt_internal.tend(args json) returns json
     set plan_cache_mode = force_generic_plan
 as $$
 declare
-    max_rows constant int := least(coalesce((args ->> 'limit')::int, 1000), 10000);
+    max_rows constant int := greatest(least(coalesce((args ->> 'limit')::int, 1000), 10000), 1);
     did int := 0;
     part int;
     dead uuid;
@@ -217,7 +217,7 @@ begin
     exception when lock_not_available then null;
         when others then raise warning 'mrprompt cannot remove what belongs to a forgotten user: %', sqlerrm;
     end;
-    return json_build_object('did', did, 'more', did >= max_rows / 2);
+    return json_build_object('did', did, 'more', did >= greatest(max_rows / 2, 1));
 end
 $$;
 comment on function mrprompt_internal.tend(json) is

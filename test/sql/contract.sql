@@ -147,5 +147,17 @@ delete from mrprompt.requests where id = t.id('deleted');
 select t.settle('f5', :'late');
 select mrprompt_internal.tend('{"limit": 100}') ->> 'did' as did;
 select count(*) from mrprompt_internal.queue q where not exists (select from mrprompt.requests r where r.id = q.request_id);
+-- an outcome that makes no sense fails alone, whatever is wrong with it
+select t.ask(l) from unnest(array['no result', 'no such result', 'negative', 'sound']) l;
+select count(*) from t.claim('f6', 100);
+select t.settle('f6', t.outcome('no result', 1, null), t.outcome('no such result', 1, 'running'),
+    t.outcome('negative', 1, 'succeeded', t.answer('x', -1)), t.outcome('sound', 1, 'succeeded', t.answer('x')));
+select t.label(id), status, error_message from mrprompt.requests where metadata ->> 'label' in ('no result', 'no such result', 'negative', 'sound') order by id;
+-- a claim says what it has room for, and progress can be read
+select state, message from t.try($$select * from mrprompt_internal.claim((t.args('f6') || '{"room": 1}')::json)$$);
+select state, message from t.try($$select * from mrprompt_internal.claim((t.args('f6') || '{"bytes": 1}')::json)$$);
+select state from t.try($$select mrprompt_internal.heartbeat((t.args('f6') || '{"progress": [{"request": "x"}]}')::json)$$);
+select count(*) >= 0 as readable from mrprompt.requests_in_flight;
+select mrprompt_internal.tend('{"limit": -1}') -> 'more' as more;
 -- every attempt has one row in the ledger
 select count(*) = count(distinct (request_id, attempt)) as unique from mrprompt.usage;

@@ -119,6 +119,16 @@ TEST(DumpJson, any_bytes_become_json_that_parses) {
     }
 }
 
+// Quadratic work on this does not end here.
+TEST(ParseJson, a_long_string_of_bytes_that_are_not_utf8_is_repaired_in_one_pass) {
+    const std::string bytes(2u << 20, '\xFF');
+    const Result<Json> value = parse_json("\"" + bytes + "\"");
+    ASSERT_TRUE(value);
+    EXPECT_EQ(value->get_ref<const std::string&>().size(), 3 * bytes.size());
+    EXPECT_EQ(dump_json(*parse_json("[\"\xFF\\\\\xFE\\\"\", \"\xFD\"]")),
+              "[\"\uFFFD\\\\\uFFFD\\\"\",\"\uFFFD\"]");
+}
+
 TEST(Member, is_null_where_there_is_none) {
     const Json value{{"a", "text"}, {"b", 1}};
     EXPECT_EQ(string_member(value, "a"), "text");

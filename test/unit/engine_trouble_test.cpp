@@ -437,5 +437,34 @@ TEST_F(EngineTrouble, a_connection_lost_behind_a_whole_answer_does_not_spoil_it)
     EXPECT_EQ(expect(CallKind::settle)["outcomes"][0]["result"], "succeeded");
 }
 
+TEST_F(EngineTrouble, numbers_beyond_range_in_an_answer_are_brought_within) {
+    make();
+    greet();
+    Json answer_to_claim = kEmpty;
+    answer_to_claim["next_ms"] = INT64_MAX;
+    answer(answer_to_claim);
+    expect_quiet();
+    EXPECT_GT(fetcher->deadline(), clock.now);
+    pass(2'000);
+    expect(CallKind::heartbeat);
+    answer({{"alone_waiting", UINT32_MAX}});
+    EXPECT_EQ(fetcher->alone_waiting(), INT32_MAX);
+}
+
+TEST_F(EngineTrouble, an_error_of_strange_bytes_is_short_and_hides_the_key) {
+    make();
+    greet();
+    give({job(1)});
+    const std::string key_with_nul("sk-test\0-engine", 15);
+    transport.head(transport.order[0], 200, {{"x-request-id", std::string(300, '\xFF')}});
+    transport.end(transport.order[0], TransferEnd::broken, key_with_nul + std::string(1'900, '\xFF'));
+    step();
+    const Json& outcome = expect(CallKind::settle)["outcomes"][0];
+    const std::string& message = outcome["error"]["message"].get_ref<const std::string&>();
+    EXPECT_TRUE(message.starts_with("[redacted]\uFFFD")) << message;
+    EXPECT_LE(message.size(), 2'000u);
+    EXPECT_LE(outcome["provider_request_id"].get_ref<const std::string&>().size(), 200u);
+}
+
 }  // namespace
 }  // namespace mrprompt

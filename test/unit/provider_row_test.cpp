@@ -135,6 +135,18 @@ TEST(Key, goes_into_the_header_of_the_row) {
     EXPECT_FALSE(request_for(row(), "m", Secret("sk-test\r\nx-evil: 1")));
 }
 
+TEST(ProviderRow, numbers_beyond_range_become_the_nearest_that_is_allowed) {
+    Json extreme = row();
+    extreme["connect_timeout_ms"] = UINT64_MAX;
+    extreme["idle_timeout_ms"] = INT64_MIN;
+    extreme["cooldown_percent"] = UINT64_MAX;
+    const Result<Provider> provider = parse_provider(extreme);
+    ASSERT_TRUE(provider);
+    EXPECT_EQ(provider->connect_timeout_ms, 86'400'000);
+    EXPECT_EQ(provider->idle_timeout_ms, 1);
+    EXPECT_EQ(provider->cooldown_percent, 100);
+}
+
 TEST(Headers, of_the_row_win) {
     Json changed = row();
     changed["headers"] = {{"Accept", "*/*"}, {"HTTP-Referer", "https://app.test"}};

@@ -7,6 +7,8 @@
 namespace mrprompt {
 namespace {
 
+constexpr std::int64_t kLongestPauseMs = 86'400'000;
+
 std::optional<std::int64_t> integer_member(const Json& object, const char* name) {
     const Json& value = member(object, name);
     if (value.is_number_unsigned() && value.get<std::uint64_t>() > INT64_MAX) return std::nullopt;
@@ -95,7 +97,14 @@ Result<Claim> parse_claim(std::string_view body) {
     }
     claim.cancel = parse_ids(member(answer, "cancel"));
     claim.next_ms = integer_member(answer, "next_ms");
+    if (claim.next_ms) claim.next_ms = std::clamp<std::int64_t>(*claim.next_ms, 0, kLongestPauseMs);
     return claim;
+}
+
+int parse_count(const Json& value) {
+    if (value.is_number_unsigned())
+        return static_cast<int>(std::min<std::uint64_t>(value.get<std::uint64_t>(), INT32_MAX));
+    return 0;
 }
 
 std::vector<std::string> parse_ids(const Json& list) {

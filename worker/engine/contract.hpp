@@ -51,7 +51,7 @@ struct Claim {
     std::vector<Result<ProviderRow>> providers;  // a row that makes no sense fails its own jobs only
     std::vector<Job> jobs;
     std::vector<std::string> cancel;
-    std::optional<std::int64_t> next_ms;  // when to ask again, if the database knows
+    std::optional<std::int64_t> next_ms;  // when to ask again, if the database knows: 0 to a day
 };
 Result<Claim> parse_claim(std::string_view body);
 
@@ -61,6 +61,7 @@ struct Rejection {
     std::string message;
 };
 
+int parse_count(const Json& value);  // 0 where it is none
 std::vector<std::string> parse_ids(const Json& list);
 std::vector<Rejection> parse_rejections(const Json& list);
 

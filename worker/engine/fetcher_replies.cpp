@@ -185,8 +185,7 @@ void Fetcher::on_heartbeat(const Json& answer, bool leaving) {
     heartbeat_at_ = clock_.now_ms() + settings_.heartbeat_ms;
     for (const std::string& request : parse_ids(member(answer, "lost"))) flights_.drop(request);
     for (const std::string& request : parse_ids(member(answer, "cancel"))) flights_.cancel(request);
-    const Json& waiting = member(answer, "alone_waiting");
-    alone_waiting_ = waiting.is_number_integer() ? waiting.get<int>() : 0;
+    alone_waiting_ = parse_count(member(answer, "alone_waiting"));
 }
 
 void Fetcher::on_failure(const Reply& reply, Call call) {

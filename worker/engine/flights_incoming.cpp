@@ -18,7 +18,7 @@ constexpr std::int64_t kCloseGraceMs = 1'000;
 std::string provider_request_id(const Headers& headers) {
     for (const char* name : {"x-request-id", "request-id", "apim-request-id", "x-amzn-requestid"}) {
         for (const auto& [key, value] : headers) {
-            if (key == name && !value.empty()) return trim_message(value, kMaxRequestIdBytes);
+            if (key == name && !value.empty()) return trim_message(sanitize_utf8(value), kMaxRequestIdBytes);
         }
     }
     return {};

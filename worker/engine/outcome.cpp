@@ -104,8 +104,10 @@ Json error_value(const OutcomeError& error, const Flight& flight) {
     const std::string_view key = flight.key ? flight.key->view() : std::string_view();
     Json row;
     row["status"] = error.status != 0 ? Json(error.status) : Json(nullptr);
-    row["type"] = trim_message(redact(error.type, key), kMaxTypeBytes);
-    row["message"] = trim_message(redact(error.message, key), kMaxMessageBytes);
+    // Made whole first: what becomes a replacement later would be longer, and a dropped NUL could uncover the
+    // key.
+    row["type"] = trim_message(redact(sanitize_utf8(error.type), key), kMaxTypeBytes);
+    row["message"] = trim_message(redact(sanitize_utf8(error.message), key), kMaxMessageBytes);
     return row;
 }
 

@@ -81,7 +81,7 @@ private:
             take_thinking(string_member(block, "thinking"));
             thinking_.signature = string_member(block, "signature");
         } else if (type == "redacted_thinking") {
-            keep({{"type", type}, {"data", string_member(block, "data")}});
+            keep({{"type", type}, {"data", sanitize_utf8(string_member(block, "data"))}});
         } else if (type == "tool_use") {
             block_ = Block::tool_use;
             call_ = add_tool_call(string_member(block, "id"), string_member(block, "name"));
@@ -106,7 +106,9 @@ private:
     void stop_block() {
         if (block_ == Block::thinking) {
             thinking_.joiner.flush(thinking_.text);
-            keep({{"type", "thinking"}, {"thinking", thinking_.text}, {"signature", thinking_.signature}});
+            keep({{"type", "thinking"},
+                  {"thinking", thinking_.text},
+                  {"signature", sanitize_utf8(thinking_.signature)}});
         } else if (block_ == Block::tool_use && completion_.tool_calls[call_].arguments.empty()) {
             // A whole message has its input here; in a stream that sent no piece it is {}.
             add_arguments(call_, input_);
@@ -136,7 +138,8 @@ private:
         if (!usage.is_object() || !can_be_kept(usage)) return;
         Json raw = completion_.raw_usage;
         for (const auto& [name, value] : usage.items()) {
-            if (!value.is_null() || !raw.contains(name)) raw[name] = value;
+            const bool known = raw.contains(name);
+            if (known ? !value.is_null() : raw.size() < kMaxUsageMembers) raw[name] = value;
         }
         if (!can_be_kept(raw)) return;
         Usage counts;

@@ -73,11 +73,13 @@ void ChatDecoder::recognise() {
 }
 
 void ChatDecoder::feed_events(std::string_view bytes) {
+    if (completion_.complete) return;
     if (!saw_event_) append_up_to(held_, bytes, kBeginningKept);
     const auto on_event = [this](std::string_view event, std::string_view data) {
         handle_event(event, data);
     };
-    if (!events_.feed(bytes, on_event)) fail("bad_response", "an event of the stream is larger than 16 MiB");
+    if (!events_.feed(bytes, on_event) && !completion_.complete)
+        fail("bad_response", "an event of the stream is larger than 16 MiB");
 }
 
 void ChatDecoder::handle_event(std::string_view event, std::string_view data) {

@@ -33,7 +33,8 @@ bool is_proxy(std::string_view url) {
 void read_number(const Json& row, const char* name, int low, int high, int& number) {
     const Json& value = member(row, name);
     if (!value.is_number_integer()) return;
-    number = static_cast<int>(std::clamp<std::int64_t>(value.get<std::int64_t>(), low, high));
+    const bool huge = value.is_number_unsigned() && value.get<std::uint64_t>() > INT64_MAX;
+    number = huge ? high : static_cast<int>(std::clamp<std::int64_t>(value.get<std::int64_t>(), low, high));
 }
 
 void read_milliseconds(const Json& row, const char* name, int& ms) {
