@@ -60,11 +60,13 @@ NET_SRC       = $(wildcard worker/net/*.cpp worker/store/*.cpp)
 objects       = $(patsubst %.cpp,build/$(1)/%.o,$(2))
 
 FETCHER       = build/mrprompt-fetcher
-FETCHER_OBJS  = $(call objects,release,$(CRYPTO_SRC) $(PURE_SRC) $(NET_SRC) worker/main.cpp)
+PROCESS_SRC   = worker/fence.cpp worker/main.cpp
+FETCHER_LIBS  = -lcurl -lpq -lcrypto -lseccomp
+FETCHER_OBJS  = $(call objects,release,$(CRYPTO_SRC) $(PURE_SRC) $(NET_SRC) $(PROCESS_SRC))
 
 all: $(FETCHER)
 $(FETCHER): $(FETCHER_OBJS)
-	$(CXX) -o $@ $^ -lcurl -lpq -lcrypto
+	$(CXX) -o $@ $^ $(FETCHER_LIBS)
 
 build/release/%.o: %.cpp
 	@mkdir -p $(@D)
@@ -88,6 +90,13 @@ build/unit-tests: $(UNIT_OBJS)
 	$(CXX) $(SANITIZE) -o $@ $^ -lgtest -lgtest_main -lcurl -lpq -lcrypto
 unit: build/unit-tests
 	build/unit-tests --gtest_brief=1
+
+# --- what tests look at the fetcher with -------------------------------------------------------------------
+build/fence-probe: $(call objects,release,worker/fence.cpp test/fence/fence_probe.cpp)
+	$(CXX) -o $@ $^ -lseccomp -lcrypto
+build/open-memory.so: test/fence/open_memory.c
+	@mkdir -p $(@D)
+	$(CC) -O2 -fPIC -shared -o $@ $<
 
 # --- the fake provider ----------------------------------------------------------------------------------
 build/fake-provider: $(call objects,release,$(wildcard test/provider/*.cpp))

@@ -1,10 +1,13 @@
 // Drives libcurl: exchanges in and out of the multi handle, time-outs, and how each exchange ended.
 #include "net/curl_transport.hpp"
 
+#include <fcntl.h>
 #include <sys/epoll.h>
+#include <unistd.h>
 
 #include <algorithm>
 #include <cerrno>
+#include <cstring>
 #include <stdexcept>
 
 #include "net/curl_callbacks.hpp"
@@ -77,6 +80,28 @@ TransferEnd how_it_ended(const Transfer& transfer, CURLcode code, const std::str
         default:
             return sent ? TransferEnd::broken : TransferEnd::connect_failed;
     }
+}
+
+// curl says that it cannot use a file, not why.
+std::string why_unreadable(const std::string& file) {
+    const int fd = open(file.c_str(), O_RDONLY | O_CLOEXEC);
+    if (fd >= 0) {
+        close(fd);
+        return "it holds no certificate";
+    }
+    std::string reason = std::strerror(errno);
+    if (errno == EACCES)
+        reason += ": the local fetcher reads only what lies in the directories of the setting "
+                  "mrprompt.certificate_directories and is open to the server's user";
+    return reason;
+}
+
+std::string message_of(const Transfer& transfer, CURLcode code) {
+    if (code == CURLE_OK) return {};
+    const std::string& ca_file = transfer.request.ca_file;
+    if (code == CURLE_SSL_CACERT_BADFILE && !ca_file.empty())
+        return "cannot use the ca_file \"" + ca_file + "\" of the provider: " + why_unreadable(ca_file);
+    return transfer.error[0] != '\0' ? transfer.error : curl_easy_strerror(code);
 }
 
 std::string timeout_message(const Transfer& transfer, TransferEnd end) {
@@ -199,8 +224,8 @@ void CurlTransport::collect() {
         Transfer* transfer = nullptr;
         curl_easy_getinfo(message->easy_handle, CURLINFO_PRIVATE, &transfer);
         const CURLcode code = message->data.result;
-        const std::string text = transfer->error[0] != '\0' ? transfer->error : curl_easy_strerror(code);
-        end(transfers_.find(transfer->id), how_it_ended(*transfer, code, text), code == CURLE_OK ? "" : text);
+        const std::string text = message_of(*transfer, code);
+        end(transfers_.find(transfer->id), how_it_ended(*transfer, code, text), text);
     }
 }
 

@@ -13,9 +13,16 @@ use MrPrompt::Server;
 use PostgreSQL::Test::Cluster;
 use PostgreSQL::Test::Utils ();
 
-our @EXPORT_OK = qw(start_provider start_peer new_cluster master_key_file wait_until source_path);
+our @EXPORT_OK = qw(start_provider start_peer new_cluster master_key_file certificate_directory wait_until source_path);
 
+my ($certificate_directory, $certificates) = (undef, 0);
 my $root = dirname(dirname(dirname(dirname(rel2abs(__FILE__)))));
+
+# Where certificates lie that the fetchers of new_cluster's servers may read.
+sub certificate_directory
+{
+    return $certificate_directory //= PostgreSQL::Test::Utils::tempdir('certificates');
+}
 
 # The path of a file of the source tree.
 sub source_path { return catfile($root, @_) }
@@ -31,7 +38,8 @@ sub start_provider
     push @command, '--default', $opts{default} if defined $opts{default};
     if ($opts{tls})
     {
-        my ($certificate, $key) = ("$directory/cert.pem", "$directory/key.pem");
+        my $name = certificate_directory() . '/' . ++$certificates;
+        my ($certificate, $key) = ("$name.pem", "$name.key");
         PostgreSQL::Test::Utils::system_or_bail(
             'openssl', 'req', '-x509', '-newkey', 'ec', '-pkeyopt', 'ec_paramgen_curve:prime256v1',
             '-nodes', '-days', '2', '-subj', '/CN=127.0.0.1', '-addext', 'subjectAltName=IP:127.0.0.1',
@@ -71,6 +79,7 @@ sub new_cluster
         chmod 0600, $file or die "$file: $!";
         $node->append_conf('postgresql.conf', "mrprompt.master_key_file = '$file'\n");
     }
+    $node->append_conf('postgresql.conf', "mrprompt.certificate_directories = '" . certificate_directory() . "'\n");
     $node->append_conf('postgresql.conf', $opts{conf});
     return $node unless $opts{start};
     $node->start;
