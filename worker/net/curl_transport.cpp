@@ -11,6 +11,7 @@
 #include <stdexcept>
 
 #include "net/curl_callbacks.hpp"
+#include "net/wiping_memory.hpp"
 
 namespace mrprompt {
 namespace {
@@ -121,7 +122,7 @@ std::string timeout_message(const Transfer& transfer, TransferEnd end) {
 }  // namespace
 
 CurlTransport::CurlTransport(const Clock& clock, int max_connections) : clock_(clock) {
-    static const CURLcode ready = curl_global_init(CURL_GLOBAL_DEFAULT);
+    static const CURLcode ready = start_curl_on_wiping_memory();
     multi_ = ready == CURLE_OK ? curl_multi_init() : nullptr;
     if (multi_ == nullptr) throw std::runtime_error("libcurl does not start");
     CurlCallbacks::attach(multi_, *this);
