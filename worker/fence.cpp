@@ -4,6 +4,7 @@
 #include <fcntl.h>
 #include <linux/landlock.h>
 #include <linux/netlink.h>
+#include <openssl/conf.h>
 #include <openssl/x509.h>
 #include <sched.h>
 #include <seccomp.h>
@@ -46,8 +47,8 @@ RulesetAttributes all_that(int version) {
 }
 
 // Libraries that are loaded late (name services, character sets), what TLS reads at its start, and where
-// distributions keep the certificates that others' links lead to. Not all of /usr: a server built from
-// source has its data below /usr/local.
+// distributions keep certificates. Not all of /usr: a server built from source has its data below /usr/local.
+// Not all of /etc/ssl: the server's user may read private keys there.
 constexpr const char* kDirectories[] = {"/lib",
                                         "/lib32",
                                         "/lib64",
@@ -56,17 +57,20 @@ constexpr const char* kDirectories[] = {"/lib",
                                         "/usr/lib64",
                                         "/usr/local/lib",
                                         "/usr/local/lib64",
+                                        "/etc/ssl/certs",
+                                        "/etc/pki/tls/certs",
+                                        "/etc/pki/tls/openssl.d",
+                                        "/etc/pki/ca-trust",
+                                        "/etc/ca-certificates",
+                                        "/etc/crypto-policies",
                                         "/usr/share/ca-certificates",
                                         "/usr/share/crypto-policies",
                                         "/usr/share/pki",
-                                        "/etc/ssl",
-                                        "/etc/pki",
-                                        "/etc/ca-certificates",
-                                        "/etc/crypto-policies",
+                                        "/var/lib/ca-certificates",
                                         "/run/systemd/resolve",
                                         "/run/resolvconf",
                                         "/run/NetworkManager"};
-constexpr const char* kFiles[] = {"/etc/ld.so.cache"};
+constexpr const char* kFiles[] = {"/etc/ld.so.cache", "/etc/ssl/openssl.cnf", "/etc/ssl/cert.pem"};
 
 void allow_reading(int ruleset, const char* path) {
     const int fd = open(path, O_PATH | O_CLOEXEC);
@@ -89,7 +93,12 @@ bool fence_files(int version, const std::vector<std::string>& certificate_direct
     for (const char* path : kDirectories) allow_reading(ruleset, path);
     for (const char* path : kFiles) allow_reading(ruleset, path);
     for (const char* path : kNameFiles) allow_reading(ruleset, path);
-    allow_reading(ruleset, X509_get_default_cert_area());
+    allow_reading(ruleset, X509_get_default_cert_dir());
+    allow_reading(ruleset, X509_get_default_cert_file());
+    if (char* const configuration = CONF_get1_default_config_file()) {
+        allow_reading(ruleset, configuration);
+        OPENSSL_free(configuration);
+    }
     for (const std::string& path : certificate_directories) allow_reading(ruleset, path.c_str());
     const bool fenced = syscall(SYS_landlock_restrict_self, ruleset, 0) == 0;
     close(ruleset);

@@ -153,6 +153,7 @@ void try_files(const std::string& place) {
     tell("read-passwd-in-thread", in_a_thread());
     tell("read-process", opened("/proc/" + std::to_string(getppid()) + "/status", O_RDONLY));
     tell("list-directory", opened(place, O_RDONLY | O_DIRECTORY));
+    tell("list-etc-ssl", opened("/etc/ssl", O_RDONLY | O_DIRECTORY));
     tell("write", opened(place + "/mine", O_WRONLY));
     tell("create", opened(place + "/new", O_WRONLY | O_CREAT));
     tell("create-in-tmp", opened("/tmp/.mrprompt-fence-probe", O_WRONLY | O_CREAT));

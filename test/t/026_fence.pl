@@ -29,7 +29,7 @@ my ($landlock) = $text =~ /^landlock (\d+)$/m;
 note $fenced_text;
 
 # What a process of the server's user can do, and one behind the fence cannot; by which version of Landlock.
-my %by_landlock = ('read-secret' => 1, 'read-passwd' => 1, 'read-passwd-in-thread' => 1, 'read-process' => 1, 'list-directory' => 1,
+my %by_landlock = ('read-secret' => 1, 'read-passwd' => 1, 'read-passwd-in-thread' => 1, 'read-process' => 1, 'list-directory' => 1, 'list-etc-ssl' => 1,
     'write' => 1, 'create' => 1, 'create-in-tmp' => 1, 'make-directory' => 1, 'link' => 1, 'rename' => 1, 'device' => 1,
     'truncate' => 3, 'bind' => 4);
 for my $deed (sort keys %by_landlock)
