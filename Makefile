@@ -91,7 +91,9 @@ build/unit-tests: $(UNIT_OBJS)
 unit: build/unit-tests
 	build/unit-tests --gtest_brief=1
 
-# --- what tests look at the fetcher with -------------------------------------------------------------------
+# --- the fetcher under the same sanitizers, and what tests look at it with ---------------------------------
+build/asan-fetcher: $(call objects,unit,$(CRYPTO_SRC) $(PURE_SRC) $(NET_SRC) $(PROCESS_SRC))
+	$(CXX) $(SANITIZE) -o $@ $^ $(FETCHER_LIBS)
 build/fence-probe: $(call objects,release,worker/fence.cpp test/fence/fence_probe.cpp)
 	$(CXX) -o $@ $^ -lseccomp -lcrypto
 build/open-memory.so: test/fence/open_memory.c
