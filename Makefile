@@ -60,11 +60,13 @@ NET_SRC       = $(wildcard worker/net/*.cpp worker/store/*.cpp)
 objects       = $(patsubst %.cpp,build/$(1)/%.o,$(2))
 
 FETCHER       = build/mrprompt-fetcher
-FETCHER_OBJS  = $(call objects,release,$(CRYPTO_SRC) $(PURE_SRC) $(NET_SRC) worker/main.cpp)
+PROCESS_SRC   = worker/fence.cpp worker/main.cpp
+FETCHER_LIBS  = -lcurl -lpq -lcrypto -lseccomp
+FETCHER_OBJS  = $(call objects,release,$(CRYPTO_SRC) $(PURE_SRC) $(NET_SRC) $(PROCESS_SRC))
 
 all: $(FETCHER)
 $(FETCHER): $(FETCHER_OBJS)
-	$(CXX) -o $@ $^ -lcurl -lpq -lcrypto
+	$(CXX) -o $@ $^ $(FETCHER_LIBS)
 
 build/release/%.o: %.cpp
 	@mkdir -p $(@D)
@@ -105,6 +107,15 @@ fuzz-targets: $(FUZZ_BINS)
 # The long form: ten minutes for each target, from what earlier runs have found on.
 fuzz: fuzz-targets
 	@test/fuzz.sh long $(FUZZ)
+
+# --- the fetcher under the same sanitizers, and what tests look at it with ---------------------------------
+build/asan-fetcher: $(call objects,unit,$(CRYPTO_SRC) $(PURE_SRC) $(NET_SRC) $(PROCESS_SRC))
+	$(CXX) $(SANITIZE) -o $@ $^ $(FETCHER_LIBS)
+build/fence-probe: $(call objects,release,worker/fence.cpp test/fence/fence_probe.cpp)
+	$(CXX) -o $@ $^ -lseccomp -lcrypto
+build/open-memory.so: test/fence/open_memory.c
+	@mkdir -p $(@D)
+	$(CC) -O2 -fPIC -shared -o $@ $<
 
 # --- the fake provider ----------------------------------------------------------------------------------
 build/fake-provider: $(call objects,release,$(wildcard test/provider/*.cpp))

@@ -48,10 +48,11 @@ start_provider() {
     base=$scheme://127.0.0.1:${line##*:}
 }
 
+mkdir "$place/certificates"
 openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 2 -subj /CN=127.0.0.1 \
-    -addext subjectAltName=IP:127.0.0.1 -keyout "$place/tls.key" -out "$place/tls.crt" 2>/dev/null
-chmod 644 "$place/tls.crt"
-start_provider https --tls-cert "$place/tls.crt" --tls-key "$place/tls.key"
+    -addext subjectAltName=IP:127.0.0.1 -keyout "$place/tls.key" -out "$place/certificates/tls.crt" 2>/dev/null
+chmod 644 "$place/certificates/tls.crt"
+start_provider https --tls-cert "$place/certificates/tls.crt" --tls-key "$place/tls.key"
 tls=$base
 start_provider http
 
@@ -61,6 +62,7 @@ start_provider http
 cat <<CONF | "${as_owner[@]}" tee -a "$place/data/postgresql.conf" >/dev/null
 shared_preload_libraries = 'mrprompt'
 mrprompt.master_key_file = '$place/master.keys'
+mrprompt.certificate_directories = '$place/certificates'
 listen_addresses = ''
 unix_socket_directories = '$place'
 CONF
@@ -69,7 +71,7 @@ export PGHOST=$place PGUSER=bench PGDATABASE=postgres PGOPTIONS='-c client_min_m
 sql() { psql -XAtq -v ON_ERROR_STOP=1 "$@"; }
 sql -c 'create extension mrprompt' -c 'select mrprompt.add_user(login_role => current_user)' >/dev/null
 sql -c "insert into mrprompt.providers (name, protocol, base_url, allow_http, allow_private, ca_file) values
-            ('fake', 'openai', '$base/v1', true, true, null), ('tls', 'openai', '$tls/v1', false, true, '$place/tls.crt')" \
+            ('fake', 'openai', '$base/v1', true, true, null), ('tls', 'openai', '$tls/v1', false, true, '$place/certificates/tls.crt')" \
     -c "insert into mrprompt.prices (provider, model, input, output) values ('fake', 'm', 0.000001, 0.000002)" \
     -c 'create role fetcher_login login in role mrprompt_fetcher'
 sql -f bench/probes.sql -f bench/ceiling.sql

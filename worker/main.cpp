@@ -10,6 +10,7 @@
 #include <string>
 
 #include "engine/fetcher.hpp"
+#include "fence.hpp"
 #include "net/curl_transport.hpp"
 #include "net/system_clock.hpp"
 #include "options.hpp"
@@ -105,9 +106,12 @@ int run(int argc, char** argv) {
         std::fputs(options.help ? kHelp : "mrprompt-fetcher " MRPROMPT_VERSION "\n", stdout);
         return 0;
     }
-    if (options.pipe_fd >= 0) become_child();
+    if (options.pipe_fd >= 0) become_child(options.pipe_fd);
     limit_process();
     const int signal_fd = take_over_signals();
+    if (options.pipe_fd >= 0) {
+        for (const std::string& gap : raise_fence(options.certificate_directories)) say(gap);
+    }
     SystemClock clock;
     LoneFetchers lone(options.pipe_fd < 0 && !options.alone ? argv : nullptr);
     if (options.pipe_fd >= 0) {

@@ -6,6 +6,7 @@
 #include <optional>
 #include <string>
 #include <string_view>
+#include <vector>
 
 #include "core/result.hpp"
 
@@ -15,6 +16,7 @@ struct Options {
     int pipe_fd = -1;  // a supervisor's child
     std::string dsn;
     std::string master_key_file;
+    std::vector<std::string> certificate_directories;
     int in_flight = 0;
     bool alone = false;
     bool version = false;
@@ -26,7 +28,7 @@ inline constexpr char kHelp[] =
     "\n"
     "Usage:\n"
     "  mrprompt-fetcher --dsn CONNECTION [--master-key-file FILE] [--in-flight N]\n"
-    "  mrprompt-fetcher --pipe FD                (as PostgreSQL's mrprompt supervisor starts it)\n"
+    "  mrprompt-fetcher --pipe FD [--certificates DIR]…   (as PostgreSQL's mrprompt supervisor starts it)\n"
     "\n"
     "Options:\n"
     "  --dsn CONNECTION        libpq connection string or URI; '' takes it from the PG* environment\n"
@@ -34,6 +36,7 @@ inline constexpr char kHelp[] =
     "  --in-flight N           at most N requests at once, whatever mrprompt.max_in_flight says\n"
     "  --alone                 serve one isolated request, then leave\n"
     "  --pipe FD               talk to a supervisor over this inherited socket\n"
+    "  --certificates DIR      with --pipe: certificates of providers lie here; no other files are read\n"
     "  --version, --help\n"
     "\n"
     "SIGTERM or SIGINT: claims no more, lets what is in flight end for up to 30 seconds, then leaves; a "
@@ -54,6 +57,7 @@ inline Result<Options> parse_options(int argc, char** argv) {
                                    {"dsn", required_argument, nullptr, 'd'},
                                    {"master-key-file", required_argument, nullptr, 'k'},
                                    {"in-flight", required_argument, nullptr, 'n'},
+                                   {"certificates", required_argument, nullptr, 'c'},
                                    {"alone", no_argument, nullptr, 'a'},
                                    {"version", no_argument, nullptr, 'V'},
                                    {"help", no_argument, nullptr, 'h'},
@@ -82,6 +86,9 @@ inline Result<Options> parse_options(int argc, char** argv) {
                     options.in_flight = *count;
                 else
                     return Error{"usage", "--in-flight wants a number from 1 up"};
+                break;
+            case 'c':
+                options.certificate_directories.emplace_back(optarg);
                 break;
             case 'a':
                 options.alone = true;

@@ -25,8 +25,8 @@ inline constexpr rlim_t kDataLimit = rlim_t{4} << 30;
 inline constexpr std::size_t kThreadStack = 256
                                             << 10;  // curl resolves names in threads, many at a cold start
 
-// As a supervisor's child: dies with it, and is the first to go when memory runs out.
-inline void become_child() {
+// As a supervisor's child: dies with it, is the first to go when memory runs out, and keeps open what is its own.
+inline void become_child(int pipe_fd) {
     const pid_t parent = getppid();
     prctl(PR_SET_PDEATHSIG, SIGKILL);
     if (getppid() != parent || parent == 1) _exit(1);  // it died before that was in force
@@ -35,12 +35,16 @@ inline void become_child() {
         (void)!write(fd, "1000", 4);
         close(fd);
     }
+    const auto descriptor = static_cast<unsigned>(pipe_fd);
+    close_range(descriptor + 1, ~0U, 0);
+    if (descriptor > STDERR_FILENO + 1) close_range(STDERR_FILENO + 1, descriptor - 1, 0);
 }
 
-// Keys are in this memory: no core dumps, no debugger of the same user. Best effort, as limits may be set
-// lower.
+// Keys are in this memory: no core dumps, no debugger of the same user, no rights by a set-uid program. Best
+// effort, as limits may be set lower.
 inline void limit_process() {
     prctl(PR_SET_DUMPABLE, 0);
+    prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0);
     const rlimit no_core{0, 0};
     setrlimit(RLIMIT_CORE, &no_core);
     rlimit limit{};
@@ -48,10 +52,12 @@ inline void limit_process() {
         limit.rlim_cur = limit.rlim_max;
         setrlimit(RLIMIT_NOFILE, &limit);
     }
+#ifndef __SANITIZE_ADDRESS__  // whose shadow of the memory counts
     if (getrlimit(RLIMIT_DATA, &limit) == 0 && limit.rlim_cur > kDataLimit) {
         limit.rlim_cur = kDataLimit;
         setrlimit(RLIMIT_DATA, &limit);
     }
+#endif
     pthread_attr_t attributes;
     pthread_attr_init(&attributes);
     pthread_attr_setstacksize(&attributes, kThreadStack);

@@ -78,14 +78,19 @@ std::int64_t monotonic_ms() {
     return now.tv_sec * std::int64_t{1000} + now.tv_nsec / 1000000;
 }
 
-Result<std::unique_ptr<Child>> Child::start(const std::string& path, bool alone) {
+Result<std::unique_ptr<Child>> Child::start(const std::string& path, bool alone,
+                                            const std::vector<std::string>& readable) {
     int ends[2];
     if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0, ends) != 0)
         return Error{"spawn", std::string("cannot make a socket pair: ") + std::strerror(errno)};
-    char program[] = "mrprompt-fetcher", pipe[] = "--pipe", descriptor[] = "3", alone_flag[] = "--alone";
-    char* const arguments[] = {program, pipe, descriptor, alone ? alone_flag : nullptr, nullptr};
+    std::vector<std::string> words{"mrprompt-fetcher", "--pipe", std::to_string(kChildDescriptor)};
+    if (alone) words.emplace_back("--alone");
+    for (const std::string& directory : readable) words.insert(words.end(), {"--certificates", directory});
+    std::vector<char*> arguments;
+    for (std::string& word : words) arguments.push_back(word.data());
+    arguments.push_back(nullptr);
     pid_t pid = 0;
-    int const failure = SpawnPlan(ends[1]).run(path.c_str(), arguments, &pid);
+    int const failure = SpawnPlan(ends[1]).run(path.c_str(), arguments.data(), &pid);
     ::close(ends[1]);
     if (failure != 0) {
         ::close(ends[0]);
@@ -160,6 +165,11 @@ void Child::flush() {
 void Child::condemn() {
     broke_protocol_ = true;
     kill();
+}
+
+void Child::drain() {
+    if (pid_ != 0 && !stopping) ::kill(pid_, SIGTERM);
+    stopping = true;
 }
 
 void Child::kill() {

@@ -8,6 +8,7 @@
 #include <span>
 #include <string>
 #include <string_view>
+#include <vector>
 
 #include "core/frame.hpp"
 
@@ -26,8 +27,9 @@ public:
 
     // Starts the program at `path`: one end of a socket as descriptor 3, standard error kept, every other
     // descriptor closed, signals reset, a process group of its own, no environment. `alone`: it serves one
-    // request and ends.
-    static Result<std::unique_ptr<Child>> start(const std::string& path, bool alone);
+    // request and ends. `readable`: directories that it may read certificates in.
+    static Result<std::unique_ptr<Child>> start(const std::string& path, bool alone,
+                                                const std::vector<std::string>& readable);
 
     // Kills and reaps the process if that has not happened; waits a second at most.
     ~Child();
@@ -58,6 +60,8 @@ public:
     bool broke_protocol() const { return broke_protocol_; }
     void condemn();  // it broke the protocol: kills it
 
+    // It claims no more, lets what it has in flight end, and leaves.
+    void drain();
     // Nothing is heard from it any more.
     void kill();
     // Once the process has ended: how. Never waits.
@@ -66,6 +70,7 @@ public:
     bool reap_quietly();
 
     std::string fetcher;          // its id, as hello's reply named it
+    std::string world;            // what it was fenced in with, for its owner to compare
     bool stopping = false;        // it was told to end
     bool wake_under_way = false;  // a wake was sent, and it has not looked for work since
 

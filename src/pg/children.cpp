@@ -1,11 +1,13 @@
 // Life and death of fetcher processes, and what the server's log and doctor() learn of it.
 #include "pg/children.hpp"
 
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include <algorithm>
 #include <limits>
 
+#include "core/name_files.hpp"
 #include "pg/attachment.hpp"
 #include "pg/boundary.hpp"
 #include "pg/settings.hpp"
@@ -20,6 +22,7 @@ constexpr std::int64_t kSettledMs = 60 * 1000;  // who lived this long starts ag
 constexpr std::int64_t kLeastSilenceMs = 15 * 1000;
 constexpr std::int64_t kLingerMs = 1000;  // between closing the socket and ending
 constexpr std::int64_t kReapEveryMs = 5;
+constexpr std::int64_t kLookAtWorldEveryMs = 1000;
 
 Children* instance = nullptr;
 
@@ -41,6 +44,23 @@ std::string fetcher_path() {
     return server.substr(0, server.rfind('/') + 1) + "mrprompt-fetcher";
 }
 
+// What a child's fence is made of when it starts. Once that has changed, its child sees too little or too much.
+std::string world_now() {
+    std::string text = settings::certificate_directories;
+    for (const char* file : kNameFiles) {
+        struct stat status {};
+        if (stat(file, &status) != 0) continue;
+        text += '\n' + std::to_string(status.st_dev) + ' ' + std::to_string(status.st_ino) + ' ' +
+                std::to_string(status.st_ctim.tv_sec) + ' ' + std::to_string(status.st_ctim.tv_nsec);
+    }
+    return text;
+}
+
+// Serves what is queued, now and later.
+bool is_main(const Child& child) {
+    return !child.alone() && !child.stopping;
+}
+
 std::int64_t longest_silence_ms() {
     return std::max<std::int64_t>(kLeastSilenceMs, 5 * std::int64_t{settings::heartbeat_interval_ms});
 }
@@ -60,13 +80,14 @@ Children::~Children() {
 
 Child* Children::main() const {
     for (const auto& child : all_)
-        if (!child->alone() && child->open()) return child.get();
+        if (is_main(*child) && child->open()) return child.get();
     return nullptr;
 }
 
 void Children::start(bool main_wanted, int alone_waiting, std::int64_t now_ms) {
+    replace_outdated(now_ms);
     bool const main_there =
-        std::any_of(all_.begin(), all_.end(), [](const auto& child) { return !child->alone(); });
+        std::any_of(all_.begin(), all_.end(), [](const auto& child) { return is_main(*child); });
     if (now_ms < restart_at_ms_) return;
     if (main_wanted && !main_there) start_one(false, now_ms);
     for (int i = 0; main_wanted && i < alone_waiting && all_.size() < kMaxChildren; ++i) {
@@ -77,7 +98,9 @@ void Children::start(bool main_wanted, int alone_waiting, std::int64_t now_ms) {
 
 void Children::start_one(bool alone, std::int64_t now_ms) {
     std::string const path = fetcher_path();
-    Result<std::unique_ptr<Child>> child = Child::start(path, alone);
+    std::string world = world_now();
+    Result<std::unique_ptr<Child>> child =
+        Child::start(path, alone, settings::list_certificate_directories());
     if (!child) {
         report("mrprompt: " + child.error().message,
                "Install mrprompt-fetcher there, set mrprompt.fetcher_path, or turn mrprompt.local_fetcher "
@@ -87,12 +110,22 @@ void Children::start_one(bool alone, std::int64_t now_ms) {
         back_off(now_ms);
         return;
     }
+    (*child)->world = std::move(world);
     all_.push_back(std::move(*child));
     ++generation_;
     publish();
 }
 
+// A child ends what it has begun while the next one serves the queue; several changes at once wait their turn.
+void Children::replace_outdated(std::int64_t now_ms) {
+    Child* fetcher = main();
+    if (fetcher == nullptr || all_.size() >= kMaxChildren || now_ms < look_at_world_ms_) return;
+    look_at_world_ms_ = now_ms + kLookAtWorldEveryMs;
+    if (fetcher->world != world_now()) fetcher->drain();
+}
+
 void Children::try_at_once() {
+    look_at_world_ms_ = 0;
     restart_delay_ms_ = kFirstDelayMs;
     restart_at_ms_ = 0;
 }
@@ -169,7 +202,7 @@ void Children::excuse_silence(std::int64_t now_ms) {
 }
 
 void Children::stop_main() {
-    if (Child* child = main(); child != nullptr && !child->stopping) {
+    if (Child* child = main(); child != nullptr) {
         child->stopping = true;
         (void)child->send(FrameKind::stop, {});
     }
@@ -196,7 +229,7 @@ std::int64_t Children::deadline(bool main_wanted) const {
     std::int64_t due = std::numeric_limits<std::int64_t>::max();
     bool main_there = false;
     for (const auto& child : all_) {
-        main_there = main_there || !child->alone();
+        main_there = main_there || is_main(*child);
         due = std::min(due, child->open() ? child->heard_ms() + longest_silence_ms() + 1
                                           : monotonic_ms() + kReapEveryMs);
     }

@@ -29,7 +29,7 @@ public:
     // one.
     void start(bool main_wanted, int alone_waiting, std::int64_t now_ms);
 
-    // Ends the back-off: what was in the way may have been put right.
+    // The configuration was read: ends the back-off, as what was in the way may have been put right.
     void try_at_once();
 
     // Kills who is silent, broken or lingering, and takes note of who ended.
@@ -52,6 +52,7 @@ public:
 
 private:
     void start_one(bool alone, std::int64_t now_ms);
+    void replace_outdated(std::int64_t now_ms);
     void bury(const Child& child, const Child::Ending& ending, std::int64_t now_ms);
     void back_off(std::int64_t now_ms);
     void reap_ended(std::int64_t now_ms);
@@ -62,6 +63,7 @@ private:
     std::vector<std::unique_ptr<Child>> all_;
     std::int64_t restart_delay_ms_;
     std::int64_t restart_at_ms_ = 0;
+    std::int64_t look_at_world_ms_ = 0;
     int generation_ = 1;
     bool failure_noted_ = false;
 };

@@ -11,6 +11,7 @@ char* master_key_file = nullptr;
 char* trusted_logins = nullptr;
 char* anonymous_roles = nullptr;
 char* fetcher_path = nullptr;
+char* certificate_directories = nullptr;
 bool local_fetcher = true;
 int max_databases = 64;
 int max_in_flight = 256;
@@ -35,6 +36,15 @@ int attempt_retention_s = 90 * 24 * 60 * 60;
 int usage_retention_s = -1;
 int audit_retention_s = -1;
 char* default_provider = nullptr;
+
+std::vector<std::string> list_certificate_directories() {
+    List* names = NIL;
+    pg::call([&] { SplitDirectoriesString(pstrdup(certificate_directories), ',', &names); });
+    std::vector<std::string> directories;
+    ListCell* cell = nullptr;
+    foreach (cell, names) directories.emplace_back(static_cast<char*>(lfirst(cell)));
+    return directories;
+}
 }  // namespace settings
 
 namespace {
@@ -64,7 +74,30 @@ struct TextSetting {
     const char* initial;
     GucContext context;
     int flags;
+    GucStringCheckHook check;
 };
+
+bool check_role_list(char** value, void**, GucSource) {
+    char* copy = pstrdup(*value);
+    List* names = NIL;
+    const bool valid = SplitIdentifierString(copy, ',', &names);
+    if (!valid) GUC_check_errdetail("This is not a list of role names.");
+    list_free(names);
+    pfree(copy);
+    return valid;
+}
+
+bool check_directory_list(char** value, void**, GucSource) {
+    char* copy = pstrdup(*value);
+    List* names = NIL;
+    bool valid = SplitDirectoriesString(copy, ',', &names);
+    ListCell* cell = nullptr;
+    foreach (cell, names) valid = valid && is_absolute_path(static_cast<char*>(lfirst(cell)));
+    if (!valid) GUC_check_errdetail("This is not a list of absolute paths, separated by commas.");
+    list_free_deep(names);
+    pfree(copy);
+    return valid;
+}
 
 const IntegerSetting kIntegers[] = {
     {"mrprompt.max_in_flight", "Requests that one fetcher has in flight at most.", &settings::max_in_flight,
@@ -115,27 +148,22 @@ const IntegerSetting kIntegers[] = {
 const TextSetting kTexts[] = {
     {"mrprompt.master_key_file", "File with the master keys that seal provider keys.",
      "Lines of id:64 hexadecimal digits, the last is active; readable by the server's user only.",
-     &settings::master_key_file, "", PGC_SIGHUP, GUC_SUPERUSER_ONLY},
+     &settings::master_key_file, "", PGC_SIGHUP, GUC_SUPERUSER_ONLY, nullptr},
     {"mrprompt.trusted_logins", "Login roles whose sessions may say whom they act for.",
      "In their sessions, and in superusers', the sub of request.jwt.claims names the user.",
-     &settings::trusted_logins, "authenticator", PGC_SIGHUP, GUC_LIST_INPUT},
+     &settings::trusted_logins, "authenticator", PGC_SIGHUP, GUC_LIST_INPUT, check_role_list},
     {"mrprompt.anonymous_roles", "Roles that are nobody, whatever the login.", nullptr,
-     &settings::anonymous_roles, "anon", PGC_SIGHUP, GUC_LIST_INPUT},
+     &settings::anonymous_roles, "anon", PGC_SIGHUP, GUC_LIST_INPUT, check_role_list},
     {"mrprompt.fetcher_path", "The mrprompt-fetcher program.", "Empty: beside the server's programs.",
-     &settings::fetcher_path, "", PGC_SIGHUP, GUC_SUPERUSER_ONLY},
+     &settings::fetcher_path, "", PGC_SIGHUP, GUC_SUPERUSER_ONLY, nullptr},
+    {"mrprompt.certificate_directories", "Directories in which the local fetcher may read certificates.",
+     "Absolute paths, separated by commas; the ca_file of providers, and client certificates, lie in them.",
+     &settings::certificate_directories,
+     "/etc/ssl/certs, /etc/pki/tls/certs, /etc/pki/ca-trust, /usr/local/share/ca-certificates", PGC_SIGHUP,
+     GUC_LIST_INPUT, check_directory_list},
     {"mrprompt.default_provider", "Provider of a chat request that names none.", nullptr,
-     &settings::default_provider, "", PGC_USERSET, 0},
+     &settings::default_provider, "", PGC_USERSET, 0, nullptr},
 };
-
-bool check_role_list(char** value, void**, GucSource) {
-    char* copy = pstrdup(*value);
-    List* names = NIL;
-    const bool valid = SplitIdentifierString(copy, ',', &names);
-    if (!valid) GUC_check_errdetail("This is not a list of role names.");
-    list_free(names);
-    pfree(copy);
-    return valid;
-}
 
 }  // namespace
 
@@ -145,8 +173,7 @@ void define_settings() {
                                 PGC_SIGHUP, s.unit, nullptr, nullptr, nullptr);
     for (const TextSetting& s : kTexts)
         DefineCustomStringVariable(s.name, s.description, s.more, s.variable, s.initial, s.context, s.flags,
-                                   (s.flags & GUC_LIST_INPUT) != 0 ? check_role_list : nullptr, nullptr,
-                                   nullptr);
+                                   s.check, nullptr, nullptr);
     DefineCustomBoolVariable("mrprompt.local_fetcher", "Supervisors start a fetcher of their own.",
                              "Off: only fetchers that connect by themselves serve the queue.",
                              &settings::local_fetcher, true, PGC_SIGHUP, 0, nullptr, nullptr, nullptr);

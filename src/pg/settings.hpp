@@ -2,6 +2,9 @@
 #pragma once
 #include "pg/prelude.hpp"
 
+#include <string>
+#include <vector>
+
 namespace mrprompt {
 
 // Values in force in this process; strings are never null. Units stand in the names.
@@ -10,6 +13,7 @@ extern char* master_key_file;  // superusers only; '' = no master key
 extern char* trusted_logins;   // comma-separated login roles whose claims are believed
 extern char* anonymous_roles;  // comma-separated roles that are nobody
 extern char* fetcher_path;     // superusers only; '' = beside the server's programs
+extern char* certificate_directories;  // comma-separated; where a fenced fetcher may read certificates
 extern bool local_fetcher;     // supervisors start a fetcher
 extern int max_databases;      // slots in shared memory, fixed at server start
 extern int max_in_flight;      // per fetcher
@@ -34,6 +38,8 @@ extern int attempt_retention_s;
 extern int usage_retention_s;
 extern int audit_retention_s;
 extern char* default_provider;
+// The setting, split.
+std::vector<std::string> list_certificate_directories();
 }  // namespace settings
 
 // Defines them all and reserves the prefix. Called once, from _PG_init.

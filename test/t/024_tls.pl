@@ -110,7 +110,7 @@ is(ask('chained'), 'succeeded', 'or the server sends');
 sql(sprintf q(update mrprompt.providers set ca_file = '%s' where name = 'private-ca'), file('stranger.crt'));
 like(ask('private-ca'), qr/^failed: tls_failed: .*leads to no trusted CA/, 'no kept connection outlives the CA it was trusted by');
 sql(q(update mrprompt.providers set ca_file = '/nowhere/ca.pem' where name = 'private-ca'));
-like(ask('private-ca'), qr/^failed: tls_failed: ca_file cannot be read/, 'a CA file that is not there');
+like(ask('private-ca'), qr/^failed: tls_failed: the file "[^"]+" of the provider's row cannot be read: No such file/, 'a CA file that is not there');
 
 # --- client certificates
 sub show

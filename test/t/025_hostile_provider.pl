@@ -15,10 +15,10 @@ my $base = $provider->url;
 my $node = new_cluster('hostile', conf => "mrprompt.max_response = 8MB\nmrprompt.heartbeat_interval = 500\n");
 $node->safe_psql('postgres', qq(
     select mrprompt.add_user(login_role => current_user);
-    insert into mrprompt.providers (name, protocol, base_url, allow_http, cooldown_percent, total_timeout_ms) values
-        ('good', 'openai', '$base/v1', true, 0, 120000),
-        ('bad', 'openai', '$base/v1', true, 0, 60000),
-        ('bad_claude', 'anthropic', '$base', true, 0, 60000);));
+    insert into mrprompt.providers (name, protocol, base_url, allow_http, allow_private, cooldown_percent, total_timeout_ms) values
+        ('good', 'openai', '$base/v1', true, true, 0, 120000),
+        ('bad', 'openai', '$base/v1', true, true, 0, 60000),
+        ('bad_claude', 'anthropic', '$base', true, true, 0, 60000);));
 
 # --- what the provider sends: bytes, by the words of test/provider/README.md
 sub encoded { return $_[0] =~ s/([^A-Za-z0-9_.-])/sprintf '%%%02X', ord $1/ger }
@@ -192,7 +192,7 @@ cmp_ok($memory[1] - $memory[0], '<', 3 * MAX_RESPONSE, 'and does not grow from r
 
 # --- a connection that is kept alive and lies: on the next request nothing may be left of the last one
 my $keeper = start_provider();
-ask("insert into mrprompt.providers (name, protocol, base_url, allow_http, cooldown_percent) values ('keeper', 'openai', '" . $keeper->base_url . "', true, 0)");
+ask("insert into mrprompt.providers (name, protocol, base_url, allow_http, allow_private, cooldown_percent) values ('keeper', 'openai', '" . $keeper->base_url . "', true, true, 0)");
 sub answer_of
 {
     my ($prompt) = @_;

@@ -49,7 +49,7 @@ sql(qq(
     grant create on schema public to public;
     grant create, temp on database postgres to public;
     select mrprompt.enable_supabase(), mrprompt.add_user('ann', 'anns name', user_id => '$ann'), mrprompt.add_user('bob', 'bobs name', '{"note": "bobs"}', '$bob');
-    insert into mrprompt.providers (name, protocol, base_url, allow_http) values ('fake', 'openai', 'http://127.0.0.1:9/v1', true);
+    insert into mrprompt.providers (name, protocol, base_url, allow_http, allow_private) values ('fake', 'openai', 'http://127.0.0.1:9/v1', true, true);
     insert into mrprompt.prices (provider, model, input, output) values ('fake', 'fake-1', 0.000001, 0.000002);
 
     create schema t;

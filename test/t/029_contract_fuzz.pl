@@ -18,7 +18,7 @@ sub ask { return $node->safe_psql('postgres', $_[0]) }
 ask(q(
     create role fetcher_login login in role mrprompt_fetcher;
     select mrprompt.add_user(login_role => current_user);
-    insert into mrprompt.providers (name, protocol, base_url, allow_http) values ('fake', 'openai', 'http://127.0.0.1:9/v1', true);
+    insert into mrprompt.providers (name, protocol, base_url, allow_http, allow_private) values ('fake', 'openai', 'http://127.0.0.1:9/v1', true, true);
     insert into mrprompt.prices (provider, model, input, output) values ('fake', 'm', 0.000001, 0.000002);));
 my $json = JSON::PP->new->canonical->allow_nonref->ascii;
 

@@ -1,7 +1,9 @@
 // Drives libcurl: exchanges in and out of the multi handle, time-outs, and how each exchange ended.
 #include "net/curl_transport.hpp"
 
+#include <fcntl.h>
 #include <sys/epoll.h>
+#include <unistd.h>
 
 #include <algorithm>
 #include <cerrno>
@@ -11,6 +13,7 @@
 #include "core/address.hpp"
 #include "net/curl_callbacks.hpp"
 #include "net/tls_reason.hpp"
+#include "net/wiping_memory.hpp"
 
 namespace mrprompt {
 namespace {
@@ -156,7 +159,7 @@ std::string timeout_message(const Transfer& transfer, TransferEnd end) {
 // curl would write the secrets of every TLS session into the file that SSLKEYLOGFILE names.
 CURLcode start_curl() {
     unsetenv("SSLKEYLOGFILE");
-    return curl_global_init(CURL_GLOBAL_DEFAULT);
+    return start_curl_on_wiping_memory();
 }
 
 }  // namespace

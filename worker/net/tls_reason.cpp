@@ -1,7 +1,12 @@
 // Tables from OpenSSL's codes and texts to reasons; the first match counts.
 #include "net/tls_reason.hpp"
 
+#include <fcntl.h>
 #include <openssl/x509_vfy.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <cstring>
 
 #include "core/address.hpp"
 
@@ -94,16 +99,32 @@ const char* of_text(const TextReason (&table)[N], std::string_view text) {
 
 const char* of_code(CURLcode code, const HttpRequest& request) {
     if (code == CURLE_SSL_CERTPROBLEM) {
-        return "client_cert_file and client_key_file cannot be used: the fetcher must be able to read them, "
-               "in "
-               "PEM and without a passphrase, and they must belong together";
+        return "client_cert_file and client_key_file cannot be used: they must be PEM without a passphrase, "
+               "and belong together";
     }
     if (code == CURLE_SSL_CACERT_BADFILE) {
         return request.ca_file.empty() ? "the system's CA certificates cannot be read"
-                                       : "ca_file cannot be read, or holds no certificate in PEM";
+                                       : "ca_file holds no certificate in PEM";
     }
     if (code == CURLE_SSL_CLIENTCERT) return of_text(kTextsWithout, "alert certificate required");
     return nullptr;
+}
+
+// curl says that it cannot use a file, not why. Empty where the fetcher can read all of them.
+std::string unreadable_file(const HttpRequest& request) {
+    for (const std::string* file : {&request.ca_file, &request.client_cert_file, &request.client_key_file}) {
+        if (file->empty()) continue;
+        if (const int fd = open(file->c_str(), O_RDONLY | O_CLOEXEC); fd >= 0) {
+            close(fd);
+            continue;
+        }
+        std::string reason = "the file \"" + *file + "\" of the provider's row cannot be read: " + std::strerror(errno);
+        if (errno == EACCES)
+            reason += "; the local fetcher reads only what lies in the directories of the setting "
+                      "mrprompt.certificate_directories and is open to the server's user";
+        return reason;
+    }
+    return {};
 }
 
 const char* find_words(const HttpRequest& request, const TlsFailure& failure) {
@@ -117,6 +138,9 @@ const char* find_words(const HttpRequest& request, const TlsFailure& failure) {
 }  // namespace
 
 std::string tls_reason(const HttpRequest& request, const TlsFailure& failure) {
+    if (failure.code == CURLE_SSL_CACERT_BADFILE || failure.code == CURLE_SSL_CERTPROBLEM) {
+        if (std::string reason = unreadable_file(request); !reason.empty()) return reason;
+    }
     const bool by_proxy =
         request.proxy.starts_with("https://") && of_verify(failure.proxy_verified) != nullptr;
     const char* const words = by_proxy ? of_verify(failure.proxy_verified) : find_words(request, failure);

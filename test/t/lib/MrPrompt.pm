@@ -15,9 +15,16 @@ use PostgreSQL::Test::Cluster;
 use PostgreSQL::Test::Utils ();
 
 our @EXPORT_OK = qw(
-    start_provider start_peer start_http2_provider start_fetcher new_cluster master_key_file wait_until source_path);
+    start_provider start_peer start_http2_provider start_fetcher new_cluster master_key_file certificate_directory wait_until source_path);
 
+my ($certificate_directory, $certificates) = (undef, 0);
 my $root = dirname(dirname(dirname(dirname(rel2abs(__FILE__)))));
+
+# Where certificates lie that the fetchers of new_cluster's servers may read.
+sub certificate_directory
+{
+    return $certificate_directory //= PostgreSQL::Test::Utils::tempdir('certificates');
+}
 
 # The path of a file of the source tree.
 sub source_path { return catfile($root, @_) }
@@ -39,7 +46,7 @@ sub start_provider
     }
     elsif ($opts{tls})
     {
-        my ($certificate, $key) = _certificate($directory);
+        my ($certificate, $key) = _certificate();
         push @command, '--tls-cert', $certificate, '--tls-key', $key;
         $server{ca_file} = $certificate;
     }
@@ -51,7 +58,7 @@ sub start_provider
 # Starts the hostile provider over HTTP/2 (test/provider/hostile_http2.mjs); it has a ca_file, too.
 sub start_http2_provider
 {
-    my ($certificate, $key) = _certificate(PostgreSQL::Test::Utils::tempdir());
+    my ($certificate, $key) = _certificate();
     my @command = (_node(), source_path('test', 'provider', 'hostile_http2.mjs'), $certificate, $key);
     return MrPrompt::Server->start(\@command, ca_file => $certificate);
 }
@@ -59,8 +66,8 @@ sub start_http2_provider
 # A certificate for 127.0.0.1 and its key, as files.
 sub _certificate
 {
-    my ($directory) = @_;
-    my ($certificate, $key) = ("$directory/cert.pem", "$directory/key.pem");
+    my $name = certificate_directory() . '/' . ++$certificates;
+    my ($certificate, $key) = ("$name.pem", "$name.key");
     PostgreSQL::Test::Utils::system_or_bail(
         'openssl', 'req', '-x509', '-newkey', 'ec', '-pkeyopt', 'ec_paramgen_curve:prime256v1',
         '-nodes', '-days', '2', '-subj', '/CN=127.0.0.1', '-addext', 'subjectAltName=IP:127.0.0.1',
@@ -113,6 +120,7 @@ sub new_cluster
         chmod 0600, $file or die "$file: $!";
         $node->append_conf('postgresql.conf', "mrprompt.master_key_file = '$file'\n");
     }
+    $node->append_conf('postgresql.conf', "mrprompt.certificate_directories = '" . certificate_directory() . "'\n");
     $node->append_conf('postgresql.conf', $opts{conf});
     return $node unless $opts{start};
     $node->start;

@@ -30,7 +30,7 @@ CONF
 sub new
 {
     my ($class) = @_;
-    my $directory = PostgreSQL::Test::Utils::tempdir();
+    my $directory = MrPrompt::certificate_directory();
     append_to_file("$directory/index", '');
     append_to_file("$directory/config", $config =~ s/DIRECTORY/$directory/gr);
     return bless { directory => $directory }, $class;
