@@ -1,6 +1,7 @@
 // What the fetcher does to its own process: limits, signals, ties to its parent, and helpers of its own.
 #pragma once
 #include <fcntl.h>
+#include <malloc.h>
 #include <pthread.h>
 #include <spawn.h>
 #include <sys/prctl.h>
@@ -22,10 +23,12 @@ extern char** environ;
 namespace mrprompt {
 
 inline constexpr rlim_t kDataLimit = rlim_t{4} << 30;
+inline constexpr int kLargeBlock = 256 << 10;  // such go back to the system when they are freed
 inline constexpr std::size_t kThreadStack = 256
                                             << 10;  // curl resolves names in threads, many at a cold start
 
-// As a supervisor's child: dies with it, is the first to go when memory runs out, and keeps open what is its own.
+// As a supervisor's child: dies with it, is the first to go when memory runs out, and keeps open what is its
+// own.
 inline void become_child(int pipe_fd) {
     const pid_t parent = getppid();
     prctl(PR_SET_PDEATHSIG, SIGKILL);
@@ -58,6 +61,7 @@ inline void limit_process() {
         setrlimit(RLIMIT_DATA, &limit);
     }
 #endif
+    mallopt(M_MMAP_THRESHOLD, kLargeBlock);  // the C library would raise it with each large answer
     pthread_attr_t attributes;
     pthread_attr_init(&attributes);
     pthread_attr_setstacksize(&attributes, kThreadStack);

@@ -44,7 +44,8 @@ std::string fetcher_path() {
     return server.substr(0, server.rfind('/') + 1) + "mrprompt-fetcher";
 }
 
-// What a child's fence is made of when it starts. Once that has changed, its child sees too little or too much.
+// What a child's fence is made of when it starts. Once that has changed, its child sees too little or too
+// much.
 std::string world_now() {
     std::string text = settings::certificate_directories;
     for (const char* file : kNameFiles) {
@@ -116,7 +117,8 @@ void Children::start_one(bool alone, std::int64_t now_ms) {
     publish();
 }
 
-// A child ends what it has begun while the next one serves the queue; several changes at once wait their turn.
+// A child ends what it has begun while the next one serves the queue; several changes at once wait their
+// turn.
 void Children::replace_outdated(std::int64_t now_ms) {
     Child* fetcher = main();
     if (fetcher == nullptr || all_.size() >= kMaxChildren || now_ms < look_at_world_ms_) return;

@@ -38,7 +38,8 @@ void tell_size(PlannerInfo* root, Oid relation, bool with_children, RelOptInfo* 
 }
 
 // True with a null tuple: there are no statistics.
-bool tell_statistics(PlannerInfo* root, RangeTblEntry* table, AttrNumber column, VariableStatData* statistics) {
+bool tell_statistics(PlannerInfo* root, RangeTblEntry* table, AttrNumber column,
+                     VariableStatData* statistics) {
     if (previous_stats != nullptr && previous_stats(root, table, column, statistics)) return true;
     return table->rtekind == RTE_RELATION && is_queue(table->relid);
 }

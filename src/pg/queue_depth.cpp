@@ -1,4 +1,5 @@
-// How many requests wait: counted now and then per session, and estimated in between, so that asking costs little.
+// How many requests wait: counted now and then per session, and estimated in between, so that asking costs
+// little.
 #include <array>
 #include <cstring>
 
@@ -44,7 +45,8 @@ int64 count_waiting(const pg_uuid_t* user, int64 most) {
         2,
         {UUIDOID, INT8OID}};
     static pg::Statement of_all{
-        "select pg_catalog.count(*) from (select from mrprompt_internal.queue q where q.fetcher_id is null limit $1) w",
+        "select pg_catalog.count(*) from (select from mrprompt_internal.queue q where q.fetcher_id is null "
+        "limit $1) w",
         1,
         {INT8OID}};
     const pg::Value values[] = {user != nullptr ? pg::Value::of(*user) : pg::Value::of(Int64GetDatum(most)),
@@ -55,7 +57,8 @@ int64 count_waiting(const pg_uuid_t* user, int64 most) {
 
 }  // namespace
 
-// mrprompt_internal.queue_depth(user_id uuid, most bigint) returns bigint; asked once before each new request.
+// mrprompt_internal.queue_depth(user_id uuid, most bigint) returns bigint; asked once before each new
+// request.
 MRPROMPT_FUNCTION(queue_depth) {
     const pg_uuid_t* user = PG_ARGISNULL(0) ? nullptr : PG_GETARG_UUID_P(0);
     const int64 most = PG_GETARG_INT64(1);

@@ -9,14 +9,14 @@ namespace mrprompt {
 
 // Values in force in this process; strings are never null. Units stand in the names.
 namespace settings {
-extern char* master_key_file;  // superusers only; '' = no master key
-extern char* trusted_logins;   // comma-separated login roles whose claims are believed
-extern char* anonymous_roles;  // comma-separated roles that are nobody
-extern char* fetcher_path;     // superusers only; '' = beside the server's programs
+extern char* master_key_file;          // superusers only; '' = no master key
+extern char* trusted_logins;           // comma-separated login roles whose claims are believed
+extern char* anonymous_roles;          // comma-separated roles that are nobody
+extern char* fetcher_path;             // superusers only; '' = beside the server's programs
 extern char* certificate_directories;  // comma-separated; where a fenced fetcher may read certificates
-extern bool local_fetcher;     // supervisors start a fetcher
-extern int max_databases;      // slots in shared memory, fixed at server start
-extern int max_in_flight;      // per fetcher
+extern bool local_fetcher;             // supervisors start a fetcher
+extern int max_databases;              // slots in shared memory, fixed at server start
+extern int max_in_flight;              // per fetcher
 extern int claim_bytes;
 extern int delta_interval_ms;
 extern int heartbeat_interval_ms;

@@ -148,7 +148,7 @@ system_or_bail('openssl', 'pkey', '-in', file('client.key'), '-aes256', '-passou
 show('tls-1-3', file('other-client.crt'), file('locked.key'));
 like(ask('tls-1-3'), qr/cannot be used: .*without a passphrase/, 'a key with a passphrase is an error, and no prompt');
 show('tls-1-3', file('other-client.crt'), file('missing.key'));
-like(ask('tls-1-3'), qr/cannot be used: the fetcher must be able to read them/, 'and so is a key that is not there');
+like(ask('tls-1-3'), qr/the file "[^"]+missing\.key" of the provider's row cannot be read: No such file/, 'and so is a key that is not there');
 
 ok(!-s file('secrets'), 'no secret of a session is written where the environment asks for it');
 $fetcher->{run}->signal('TERM');

@@ -117,7 +117,8 @@ sub call_of
     my $kind = any(@kinds);
     my @own = map { [ $_->[0], $_->[1] + 0 ] } @mine;
     my @those = rand() < 0.3 ? (any(@own), any(map { [ $_->[0], $_->[1] + 0 ] } @theirs)) : rand() < 0.1 ? ([ '00000000-0000-7000-8000-000000000001', 1 ]) : (any(@own), any(@own));
-    my $args = $good{$kind}->(@those);
+    # What a heartbeat does not list is taken from its fetcher: a good one lists all.
+    my $args = $good{$kind}->($kind eq 'heartbeat' ? @own : @those);
     $args->{fetcher} = $me unless $kind eq 'hello';
     $args = mutate($args) for 1 .. any(0, 1, 1, 1, 2, 4);
     # Most of them from somebody who is known; none speaks for the other fetcher, as who knows its id may.
@@ -161,6 +162,7 @@ is(ask(q(select count(*) from mrprompt.requests r full join mrprompt_internal.qu
     where (r.id is null) or (q.request_id is null) <> (r.finished_at is not null) or (r.finished_at is null) <> (r.status in ('queued', 'running'))
        or (r.status = 'running') <> (q.fetcher_id is not null))), 0, 'queue and requests agree');
 is(ask('select count(*) from mrprompt.usage where least(prompt_tokens, completion_tokens, cached_tokens, cache_write_tokens, reasoning_tokens, cost) < 0'), 0, 'nothing was used backwards');
+cmp_ok(ask(q(select count(*) from mrprompt.requests where status = 'succeeded')), '>', 5 * $rounds, 'many outcomes were taken');
 is(ask('select count(*) from mrprompt.requests r where r.attempts < 0 or r.failures < 0 or r.failures > r.attempts'), 0, 'attempts and failures are counts');
 is(ask('select count(*) >= 5 from mrprompt.requests_in_flight'), 't', 'what is in flight can be looked at');
 is(ask('select count(*) >= 0 from mrprompt.doctor()'), 't', 'and the doctor speaks');

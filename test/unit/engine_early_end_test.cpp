@@ -49,6 +49,7 @@ TEST_F(EngineEarlyEnd, a_whole_answer_waits_a_second_for_the_end_of_its_connecti
     clock.now += 999;
     transport.body(id, ": still there\n\n");
     step();
+    settle_down();
     EXPECT_FALSE(transport.cancelled.contains(id));
     pass(1);
     EXPECT_TRUE(transport.cancelled.contains(id));
@@ -63,7 +64,7 @@ TEST_F(EngineEarlyEnd, an_answer_that_ended_leaves_no_deadline_behind) {
     EXPECT_EQ(outcome()["result"], "succeeded");
     answer({{"busy", Json::array()}, {"stale", Json::array()}, {"rejected", Json::array()}});
     settle_down();
-    pass(100);
+    pass(300);
     settle_down();
     EXPECT_GT(fetcher->deadline(), clock.now + 1'000);
     EXPECT_FALSE(transport.cancelled.contains(id));

@@ -3,6 +3,7 @@
 #include <arpa/inet.h>
 #include <fcntl.h>
 #include <netinet/in.h>
+#include <netinet/tcp.h>
 #include <poll.h>
 #include <sys/eventfd.h>
 #include <sys/socket.h>
@@ -205,6 +206,8 @@ private:
                 peers_.erase(place);
             }
             for (int fd; fds[1].revents && (fd = accept4(listener_, nullptr, nullptr, SOCK_NONBLOCK)) >= 0;) {
+                const int at_once = 1;
+                setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &at_once, sizeof at_once);
                 ++connections;
                 peers_[fd];
             }

@@ -62,11 +62,16 @@ TEST(TlsReason, of_an_alert_depends_on_whether_a_client_certificate_was_shown) {
 }
 
 TEST(TlsReason, of_files_that_cannot_be_used_names_their_column) {
-    EXPECT_EQ(tls_reason(request("", "/cert"), {CURLE_SSL_CERTPROBLEM, 1, 0, "x"}).find("the file \"/cert\""), 0u);
-    EXPECT_EQ(tls_reason(request("", "/dev/null"), {CURLE_SSL_CERTPROBLEM, 1, 0, "x"}).find("client_cert_file and"), 0u);
+    EXPECT_EQ(tls_reason(request("", "/cert"), {CURLE_SSL_CERTPROBLEM, 1, 0, "x"}).find("the file \"/cert\""),
+              0u);
+    EXPECT_EQ(
+        tls_reason(request("", "/dev/null"), {CURLE_SSL_CERTPROBLEM, 1, 0, "x"}).find("client_cert_file and"),
+        0u);
     HttpRequest with_ca = request();
     with_ca.ca_file = "/ca.pem";
-    EXPECT_EQ(tls_reason(with_ca, {CURLE_SSL_CACERT_BADFILE, 1, 0, "x"}).find("the file \"/ca.pem\" of the provider's row cannot be read: No such file"), 0u);
+    EXPECT_EQ(tls_reason(with_ca, {CURLE_SSL_CACERT_BADFILE, 1, 0, "x"})
+                  .find("the file \"/ca.pem\" of the provider's row cannot be read: No such file"),
+              0u);
     EXPECT_EQ(tls_reason(request(), {CURLE_SSL_CACERT_BADFILE, 1, 0, "x"}).find("the system's"), 0u);
 }
 

@@ -1,4 +1,5 @@
-// The fetcher's three windows on the world. The engine sees nothing else; tests put in-memory twins behind them.
+// The fetcher's three windows on the world. The engine sees nothing else; tests put in-memory twins behind
+// them.
 #pragma once
 #include <cstdint>
 #include <functional>
@@ -19,8 +20,9 @@ enum class CallKind : std::uint8_t { hello = 1, claim = 2, append = 3, settle = 
 // The answer to a call: JSON text, or the SQLSTATE and message it failed with.
 struct Reply {
     CallKind kind{};
-    std::string sqlstate;  // empty: it worked. "08006" is a lost connection: whether the call took effect is unknown
-    std::string body;      // JSON, or the error's message
+    std::string
+        sqlstate;  // empty: it worked. "08006" is a lost connection: whether the call took effect is unknown
+    std::string body;  // JSON, or the error's message
     std::vector<OpenedKey> keys;
 };
 
@@ -28,18 +30,18 @@ struct Reply {
 class Store {
 public:
     virtual ~Store() = default;
-    virtual bool ready() const = 0;                  // connected and no call under way
+    virtual bool ready() const = 0;                     // connected and no call under way
     virtual void call(CallKind, std::string json) = 0;  // only when ready()
-    virtual std::optional<Reply> reply() = 0;        // the answer, once it is there
-    virtual bool take_wake() = 0;                    // true once after the database said there may be work
-    virtual bool stop_asked() const = 0;             // finish at once
+    virtual std::optional<Reply> reply() = 0;           // the answer, once it is there
+    virtual bool take_wake() = 0;                       // true once after the database said there may be work
+    virtual bool stop_asked() const = 0;                // finish at once
 };
 
 // How a transfer ended, from the network's point of view.
 enum class TransferEnd {
-    complete,         // the body is whole
-    connect_failed,   // no connection; the provider has not seen the request
-    tls_failed,       // certificate or handshake refused
+    complete,        // the body is whole
+    connect_failed,  // no connection; the provider has not seen the request
+    tls_failed,      // certificate or handshake refused
     timeout_connect,
     timeout_first_byte,
     timeout_idle,
@@ -55,7 +57,8 @@ class TransferSink {
 public:
     virtual ~TransferSink() = default;
     virtual void on_sent(std::uint64_t transfer) = 0;  // connected; the request is on its way
-    virtual void on_head(std::uint64_t transfer, int status, const Headers& headers) = 0;  // names in lower case
+    virtual void on_head(std::uint64_t transfer, int status,
+                         const Headers& headers) = 0;  // names in lower case
     virtual void on_body(std::uint64_t transfer, std::string_view bytes) = 0;
     virtual void on_end(std::uint64_t transfer, TransferEnd end, std::string_view message) = 0;  // last
 };

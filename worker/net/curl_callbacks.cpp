@@ -241,20 +241,34 @@ curl_socket_t CurlCallbacks::on_open(void* data, curlsocktype, curl_sockaddr* ad
     auto& transfer = *static_cast<Transfer*>(data);
     if (!may_be_with(transfer, address_text(*address))) return CURL_SOCKET_BAD;
     transfer.address_tried = true;
-    return socket(address->family, address->socktype | SOCK_CLOEXEC, address->protocol);
+    const int fd = socket(address->family, address->socktype | SOCK_CLOEXEC, address->protocol);
+    transfer.opened.push_back(fd);
+    return fd;
 }
 
-// A kept connection was opened by another request, which may have had more rights.
-int CurlCallbacks::on_request(void* data, char* peer, char*, int, int) noexcept {
+// A kept connection was opened by another request, which may have had more rights, or got more than its
+// answer.
+int CurlCallbacks::on_request(void* data, char* peer, char* local, int, int local_port) noexcept {
     auto& transfer = *static_cast<Transfer*>(data);
-    if (!may_be_with(transfer, peer)) {
-        transfer.wrong_peer = true;
-        transfer.address_tried = false;
+    const bool allowed = may_be_with(transfer, peer);
+    if (!allowed) transfer.address_tried = false;
+    if (!allowed || has_stray_bytes(transfer, local, local_port)) {
+        transfer.unfit_connection = true;
         return CURL_PREREQFUNC_ABORT;
     }
     transfer.owner->enter(transfer, Transfer::Stage::waiting);
     transfer.owner->sink_->on_sent(transfer.id);
     return CURL_PREREQFUNC_OK;
+}
+
+// Bytes that wait before anything was asked belong to an earlier answer: the next request would take them for
+// its own. Over HTTP/2 streams are told apart, and bytes may wait.
+bool CurlCallbacks::has_stray_bytes(Transfer& transfer, std::string_view local, int local_port) {
+    if (speaks_http2() && !transfer.request.url.starts_with("http://")) return false;
+    KeptSockets& sockets = transfer.owner->sockets_;
+    if (transfer.opened.empty()) return sockets.has_bytes(local, local_port);
+    sockets.note(transfer.opened, local, local_port);
+    return false;
 }
 
 std::size_t CurlCallbacks::on_header(char* bytes, std::size_t, std::size_t count, void* data) noexcept {

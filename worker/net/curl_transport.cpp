@@ -268,7 +268,7 @@ void CurlTransport::collect() {
         Transfer* transfer = nullptr;
         curl_easy_getinfo(message->easy_handle, CURLINFO_PRIVATE, &transfer);
         const CURLcode code = message->data.result;
-        if (transfer->wrong_peer && !transfer->connects_afresh) {
+        if (transfer->unfit_connection && !transfer->connects_afresh) {
             connect_afresh(*transfer);
             continue;
         }
@@ -284,9 +284,10 @@ void CurlTransport::collect() {
     }
 }
 
-// Its host may have another address than that of the connection which was kept.
+// What was kept is not for this request; its host may have another address, too.
 void CurlTransport::connect_afresh(Transfer& transfer) {
     transfer.connects_afresh = true;
+    transfer.opened.clear();
     transfer.refused_address.clear();
     transfer.error[0] = '\0';
     curl_multi_remove_handle(multi_, transfer.easy);

@@ -13,6 +13,7 @@
 #include <vector>
 
 #include "engine/ports.hpp"
+#include "net/kept_sockets.hpp"
 #include "net/reactor.hpp"
 #include "net/transfer.hpp"
 
@@ -57,6 +58,7 @@ private:
 
     const Clock& clock_;
     Reactor reactor_;
+    KeptSockets sockets_;
     CURLM* multi_ = nullptr;
     Table transfers_;
     std::unordered_map<std::string, Origin> origins_;

@@ -118,10 +118,12 @@ std::string unreadable_file(const HttpRequest& request) {
             close(fd);
             continue;
         }
-        std::string reason = "the file \"" + *file + "\" of the provider's row cannot be read: " + std::strerror(errno);
+        std::string reason =
+            "the file \"" + *file + "\" of the provider's row cannot be read: " + std::strerror(errno);
         if (errno == EACCES)
-            reason += "; the local fetcher reads only what lies in the directories of the setting "
-                      "mrprompt.certificate_directories and is open to the server's user";
+            reason +=
+                "; the local fetcher reads only what lies in the directories of the setting "
+                "mrprompt.certificate_directories and is open to the server's user";
         return reason;
     }
     return {};

@@ -29,7 +29,8 @@ std::int64_t Transfer::deadline() const {
     switch (stage) {
         case Stage::queued:
             // Its turn comes as long as others get through: ten thousand handshakes take a while.
-            return std::min(whole, after(std::max(started_at, origin->connected_at), request.connect_timeout_ms));
+            return std::min(whole,
+                            after(std::max(started_at, origin->connected_at), request.connect_timeout_ms));
         case Stage::connecting:
             return std::min(whole, after(stage_at, request.connect_timeout_ms));
         case Stage::waiting:

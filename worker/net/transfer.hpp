@@ -7,6 +7,7 @@
 #include <optional>
 #include <string>
 #include <string_view>
+#include <vector>
 
 #include "engine/ports.hpp"
 
@@ -51,9 +52,11 @@ struct Transfer {
     Stage stage = Stage::queued;
     bool head_done = false;
     std::string refused_address;  // one that it may not connect to, and what kind it is
+    std::vector<int> opened;      // sockets, for a connection of its own
     bool address_tried = false;   // another one was allowed
-    bool wrong_peer = false;      // it was given a kept connection to such an address,
-    bool connects_afresh = false;  // and takes none of these any more
+    bool unfit_connection =
+        false;                     // it was given a kept one to such an address, or with bytes waiting on it,
+    bool connects_afresh = false;  // and takes no kept one any more
     struct Fault {
         TransferEnd how;
         std::string message;

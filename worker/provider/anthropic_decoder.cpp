@@ -138,8 +138,7 @@ private:
         if (!usage.is_object() || !can_be_kept(usage)) return;
         Json raw = completion_.raw_usage;
         for (const auto& [name, value] : usage.items()) {
-            const bool known = raw.contains(name);
-            if (known ? !value.is_null() : raw.size() < kMaxUsageMembers) raw[name] = value;
+            if (!value.is_null() || !raw.contains(name)) raw[name] = value;
         }
         if (!can_be_kept(raw)) return;
         Usage counts;
