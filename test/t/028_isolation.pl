@@ -291,8 +291,8 @@ my $hostile = q(
             execute format('create function SCHEMA.%I(%s) returns text language plpgsql as $x$ begin perform SCHEMA.caught(%L); end $x$', f.name, f.arguments, f.name);
         end loop;
     end $do$;);
-my $names = sql(q(select string_agg(distinct quote_literal(m[1]), ', ') from pg_proc p, regexp_matches(pg_get_functiondef(p.oid), '([a-z_0-9]+)\(', 'g') m
-    where p.pronamespace in ('mrprompt'::regnamespace, 'mrprompt_internal'::regnamespace) and p.prokind in ('f', 'p') and m[1] not in ('nextval')));
+my $names = sql(q{select string_agg(distinct quote_literal(m[1]), ', ') from pg_proc p, regexp_matches(pg_get_functiondef(p.oid), '([a-z_0-9]+)[(]', 'g') m
+    where p.pronamespace in ('mrprompt'::regnamespace, 'mrprompt_internal'::regnamespace) and p.prokind in ('f', 'p') and m[1] not in ('nextval')});
 my $types = join '', map { "create domain hostile.$_ as pg_catalog.$_ check (hostile.caught('type $_'));\n" } qw(uuid timestamptz text jsonb name);
 sub hostile { my ($schema) = @_; return $hostile =~ s/SCHEMA/$schema/gr =~ s/NAMES/$names/r }
 sql('create schema hostile; ' . hostile('hostile'));
