@@ -61,7 +61,7 @@ objects       = $(patsubst %.cpp,build/$(1)/%.o,$(2))
 
 FETCHER       = build/mrprompt-fetcher
 PROCESS_SRC   = worker/fence.cpp worker/main.cpp
-FETCHER_LIBS  = -lcurl -lpq -lcrypto -lseccomp
+FETCHER_LIBS  = -lcurl -lpq -lssl -lcrypto -lseccomp
 FETCHER_OBJS  = $(call objects,release,$(CRYPTO_SRC) $(PURE_SRC) $(NET_SRC) $(PROCESS_SRC))
 
 all: $(FETCHER)
@@ -80,37 +80,31 @@ uninstall: uninstall-fetcher
 uninstall-fetcher:
 	rm -f '$(DESTDIR)$(bindir)/mrprompt-fetcher'
 
-# --- unit tests, under AddressSanitizer and UndefinedBehaviorSanitizer ---------------------------------
-SANITIZE      = -O1 -fsanitize=address,undefined -fno-sanitize-recover=undefined
-UNIT_OBJS     = $(call objects,unit,$(CRYPTO_SRC) $(PURE_SRC) $(NET_SRC) $(wildcard test/unit/*.cpp))
-build/unit/%.o: %.cpp
+# --- under AddressSanitizer and UndefinedBehaviorSanitizer: unit tests and fuzz targets, of the same objects --------
+# clang, for its libFuzzer.
+SANITIZE_CXX ?= clang++
+SANITIZE      = -O1 -gline-tables-only -fsanitize=address,undefined -fno-sanitize-recover=undefined
+SANITIZED     = $(call objects,sanitized,$(1))
+build/sanitized/%.o: %.cpp
 	@mkdir -p $(@D)
-	$(CXX) $(WORKER_FLAGS) $(SANITIZE) -DFIXTURES='"$(CURDIR)/test/unit/fixtures"' -c -o $@ $<
-build/unit-tests: $(UNIT_OBJS)
-	$(CXX) $(SANITIZE) -o $@ $^ -lgtest -lgtest_main -lcurl -lpq -lcrypto
+	$(SANITIZE_CXX) $(WORKER_FLAGS) $(SANITIZE) -fsanitize=fuzzer-no-link -DMRPROMPT_SANITIZED -DFIXTURES='"$(CURDIR)/test/unit/fixtures"' -c -o $@ $<
+build/unit-tests: $(call SANITIZED,$(CRYPTO_SRC) $(PURE_SRC) $(NET_SRC) $(wildcard test/unit/*.cpp))
+	$(SANITIZE_CXX) $(SANITIZE) -o $@ $^ -lgtest -lgtest_main -lcurl -lpq -lssl -lcrypto
 unit: build/unit-tests
 	build/unit-tests --gtest_brief=1
 
-# --- fuzz targets: clang's libFuzzer, under the same sanitizers --------------------------------------------
-FUZZ_CXX     ?= clang++
-FUZZ_FLAGS    = -O1 -gline-tables-only -fsanitize=fuzzer-no-link,address,undefined -fno-sanitize-recover=undefined
 FUZZ_TARGETS  = $(basename $(notdir $(wildcard test/fuzz/*.cpp)))
-FUZZ_BINS     = $(FUZZ_TARGETS:%=build/fuzz/bin/%)
-FUZZ_PURE     = $(call objects,fuzz,$(CRYPTO_SRC) $(PURE_SRC))
-build/fuzz/%.o: %.cpp
+build/fuzz/bin/%: build/sanitized/test/fuzz/%.o $(call SANITIZED,$(CRYPTO_SRC) $(PURE_SRC))
 	@mkdir -p $(@D)
-	$(FUZZ_CXX) $(WORKER_FLAGS) $(FUZZ_FLAGS) -c -o $@ $<
-build/fuzz/bin/%: build/fuzz/test/fuzz/%.o $(FUZZ_PURE)
-	@mkdir -p $(@D)
-	$(FUZZ_CXX) -fsanitize=fuzzer,address,undefined -o $@ $^ -lgtest -lcrypto
-fuzz-targets: $(FUZZ_BINS)
+	$(SANITIZE_CXX) $(SANITIZE) -fsanitize=fuzzer -o $@ $^ -lgtest -lcrypto
+fuzz-targets: $(FUZZ_TARGETS:%=build/fuzz/bin/%)
 # The long form: ten minutes for each target, from what earlier runs have found on.
 fuzz: fuzz-targets
 	@test/fuzz.sh long $(FUZZ)
 
 # --- the fetcher under the same sanitizers, and what tests look at it with ---------------------------------
-build/asan-fetcher: $(call objects,unit,$(CRYPTO_SRC) $(PURE_SRC) $(NET_SRC) $(PROCESS_SRC))
-	$(CXX) $(SANITIZE) -o $@ $^ $(FETCHER_LIBS)
+build/asan-fetcher: $(call SANITIZED,$(CRYPTO_SRC) $(PURE_SRC) $(NET_SRC) $(PROCESS_SRC))
+	$(SANITIZE_CXX) $(SANITIZE) -o $@ $^ $(FETCHER_LIBS)
 build/fence-probe: $(call objects,release,worker/fence.cpp test/fence/fence_probe.cpp)
 	$(CXX) -o $@ $^ -lseccomp -lcrypto
 build/open-memory.so: test/fence/open_memory.c

@@ -122,7 +122,10 @@ constexpr const char* kRefused[] = {
     "chmod", "fchmod", "fchmodat", "fchmodat2", "chown", "fchown", "lchown", "fchownat", "utime", "utimes",
     "futimesat", "utimensat", "setxattr", "lsetxattr", "fsetxattr", "setxattrat", "removexattr",
     "lremovexattr", "fremovexattr", "removexattrat", "file_setattr", "open_by_handle_at", "name_to_handle_at",
-    "inotify_init", "inotify_init1", "fanotify_init",
+    "inotify_init", "inotify_init1", "fanotify_init", "truncate", "truncate64", "ftruncate", "ftruncate64",
+    "fallocate",
+    // how other processes run
+    "setpriority", "sched_setscheduler", "sched_setattr", "sched_setparam", "sched_setaffinity", "ioprio_set",
     // servers
     "listen", "accept", "accept4",
     // ways around a filter, and wide doors of the kernel
@@ -149,6 +152,11 @@ int number_of(const char* name) {
     for (const YoungCall& call : kYoungCalls)
         if (std::strcmp(call.name, name) == 0) return call.number;
     return __NR_SCMP_ERROR;
+}
+
+// A condition on an argument of a call; `second` is what a masked one is compared with.
+scmp_arg_cmp argument(unsigned number, scmp_compare how, scmp_datum_t first, scmp_datum_t second = 0) {
+    return {number, how, first, second};
 }
 
 class CallFilter {
@@ -185,31 +193,34 @@ private:
 void fence_sockets(CallFilter& filter) {
     for (unsigned family = 0; family <= AF_NETLINK; ++family) {
         if (family == AF_INET || family == AF_INET6 || family == AF_NETLINK) continue;
-        filter.refuse("socket", EAFNOSUPPORT, {SCMP_A0(SCMP_CMP_EQ, family)});
+        filter.refuse("socket", EAFNOSUPPORT, {argument(0, SCMP_CMP_EQ, family)});
     }
-    filter.refuse("socket", EAFNOSUPPORT, {SCMP_A0(SCMP_CMP_GT, AF_NETLINK)});
-    filter.refuse("socket", EPERM, {SCMP_A0(SCMP_CMP_EQ, AF_NETLINK), SCMP_A2(SCMP_CMP_NE, NETLINK_ROUTE)});
+    filter.refuse("socket", EAFNOSUPPORT, {argument(0, SCMP_CMP_GT, AF_NETLINK)});
+    filter.refuse("socket", EPERM,
+                  {argument(0, SCMP_CMP_EQ, AF_NETLINK), argument(2, SCMP_CMP_NE, NETLINK_ROUTE)});
     // curl wakes itself over a pair of stream sockets. The end of any other kind could be sent elsewhere.
     constexpr unsigned kTypeMask = 0xf;
     for (unsigned type = 0; type <= kTypeMask; ++type) {
         if (type == SOCK_STREAM) continue;
-        filter.refuse("socketpair", EPERM, {SCMP_A1(SCMP_CMP_MASKED_EQ, kTypeMask, type)});
+        filter.refuse("socketpair", EPERM, {argument(1, SCMP_CMP_MASKED_EQ, kTypeMask, type)});
     }
 }
 
 // Threads of its own, and nothing else; signals to itself only.
 void fence_processes(CallFilter& filter) {
 #ifdef __s390__  // where the flags come second
-    filter.refuse("clone", EPERM, {SCMP_A1(SCMP_CMP_MASKED_EQ, CLONE_THREAD, 0)});
+    filter.refuse("clone", EPERM, {argument(1, SCMP_CMP_MASKED_EQ, CLONE_THREAD, 0)});
 #else
-    filter.refuse("clone", EPERM, {SCMP_A0(SCMP_CMP_MASKED_EQ, CLONE_THREAD, 0)});
+    filter.refuse("clone", EPERM, {argument(0, SCMP_CMP_MASKED_EQ, CLONE_THREAD, 0)});
 #endif
     filter.refuse("clone3", ENOSYS);  // its flags are in memory, out of sight: the C library turns to clone
-    filter.refuse("tgkill", EPERM, {SCMP_A0(SCMP_CMP_NE, static_cast<scmp_datum_t>(getpid()))});
-    filter.refuse("prlimit64", EPERM, {SCMP_A0(SCMP_CMP_NE, 0)});
+    filter.refuse("tgkill", EPERM, {argument(0, SCMP_CMP_NE, static_cast<scmp_datum_t>(getpid()))});
+    filter.refuse("prlimit64", EPERM, {argument(0, SCMP_CMP_NE, 0)});
+    for (const unsigned command : {F_SETOWN, F_SETSIG, F_SETOWN_EX})  // a socket could signal any process
+        filter.refuse("fcntl", EPERM, {argument(1, SCMP_CMP_EQ, command)});
     for (const unsigned request :
          {TIOCSTI, TIOCLINUX})  // typing into the terminal that the server was started in
-        filter.refuse("ioctl", EPERM, {SCMP_A1(SCMP_CMP_MASKED_EQ, 0xffffffff, request)});
+        filter.refuse("ioctl", EPERM, {argument(1, SCMP_CMP_MASKED_EQ, 0xffffffff, request)});
 }
 
 bool fence_calls() {

@@ -55,7 +55,7 @@ inline void limit_process() {
         limit.rlim_cur = limit.rlim_max;
         setrlimit(RLIMIT_NOFILE, &limit);
     }
-#ifndef __SANITIZE_ADDRESS__  // whose shadow of the memory counts
+#ifndef MRPROMPT_SANITIZED  // whose shadow of the memory counts
     if (getrlimit(RLIMIT_DATA, &limit) == 0 && limit.rlim_cur > kDataLimit) {
         limit.rlim_cur = kDataLimit;
         setrlimit(RLIMIT_DATA, &limit);

@@ -67,6 +67,7 @@ create function mrprompt_internal.audit() returns trigger
     language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$
 declare
+    acting uuid;
     object_type constant text := tg_argv[0];
     id_columns constant text[] := tg_argv[1];
     owner_column constant text := tg_argv[2];
@@ -97,9 +98,14 @@ begin
             changes := '{}';
         end if;
     end if;
+    begin
+        acting := mrprompt.current_user_id();
+    exception when sqlstate 'PT400' then
+        acting := null;  -- claims that name no uuid
+    end;
     insert into mrprompt.audit_log (login_role, role, user_id, action, object_type, object_id, owner_id, changed)
     values (session_user, case current_setting('role') when 'none' then session_user else current_setting('role') end,
-        mrprompt.current_user_id(), lower(tg_op), object_type, object_id, owner_id, coalesce(changes, '{}'));
+        acting, lower(tg_op), object_type, object_id, owner_id, coalesce(changes, '{}'));
     return null;
 end
 $$;

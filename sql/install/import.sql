@@ -25,9 +25,22 @@ create function mrprompt_internal.adopt_row(source_row jsonb, old_key text, asso
 as $$
 begin
     perform mrprompt_internal.require_admin('adopt keys');
-    id := source_row ->> 'id';
-    user_id := source_row ->> 'user_id';
     provider := lower(source_row ->> 'provider');
+    outcome := 'failed';
+    begin
+        id := source_row ->> 'id';
+        user_id := source_row ->> 'user_id';
+        perform (source_row ->> 'last_used')::timestamptz, (source_row ->> 'created_at')::timestamptz, (source_row ->> 'updated_at')::timestamptz;
+    exception when data_exception then
+        reason := sqlerrm;
+        return next;
+        return;
+    end;
+    if user_id is null then
+        reason := 'user_id is null';
+        return next;
+        return;
+    end if;
     if exists (select from mrprompt.api_keys k where k.id = adopt_row.id) then
         outcome := 'present';
     else

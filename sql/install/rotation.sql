@@ -18,8 +18,10 @@ begin
 end
 $$;
 comment on function mrprompt_internal.refuse_retired() is 'Nothing is stored that was sealed with a retired master key; its argument names the sealed column.';
-create trigger refuse_retired before insert or update of encrypted_key on mrprompt.api_keys
+create trigger refuse_retired before insert on mrprompt.api_keys
     for each row when (new.encrypted_key <> '') execute function mrprompt_internal.refuse_retired('encrypted_key');
+create trigger refuse_retired_anew before update of encrypted_key on mrprompt.api_keys
+    for each row when (new.encrypted_key <> '' and new.encrypted_key <> old.encrypted_key) execute function mrprompt_internal.refuse_retired('encrypted_key');
 create trigger refuse_retired before insert or update on mrprompt_internal.lookup_key
     for each row execute function mrprompt_internal.refuse_retired('sealed');
 
@@ -37,15 +39,21 @@ declare
     anew text;
 begin
     perform mrprompt_internal.require_admin('seal keys anew');
-    -- The lookup key first: it is one row, and sealing anything fails with the reason where no key is active.
-    update mrprompt_internal.lookup_key l set sealed = coalesce(mrprompt_internal.reseal(l.sealed, null, null, 'mrprompt lookup key'), l.sealed)
-    where after is null;
-    select s.active_id into active from mrprompt_internal.keyring_state() s;
-    if active is null then
-        perform mrprompt.encrypt_key('nothing is sealed with it');
-    end if;
+    -- Sealing anything fails with the reason where no key is active.
+    active := split_part(mrprompt.encrypt_key('nothing'), '.', 2);
     resealed := 0;
     failed := 0;
+    if after is null then
+        select mrprompt_internal.reseal(l.sealed, null, null, 'mrprompt lookup key') into anew
+        from mrprompt_internal.lookup_key l where split_part(l.sealed, '.', 2) <> active for no key update;
+        if found and anew is null then
+            failed := 1;
+            raise warning using message = 'the key of hash_key() does not open',
+                hint = 'select * from mrprompt.doctor() tells what is wrong with the master keys.';
+        elsif found then
+            update mrprompt_internal.lookup_key l set sealed = anew;
+        end if;
+    end if;
     for key in
         select k.id, k.user_id, k.provider, k.encrypted_key from mrprompt.api_keys k
         where (after is null or k.id > after) and k.encrypted_key <> '' and split_part(k.encrypted_key, '.', 2) <> active
@@ -132,6 +140,10 @@ declare
     lookup_keys bigint;
 begin
     perform mrprompt_internal.require_admin('retire a master key');
+    if current_setting('transaction_isolation') <> 'read committed' then
+        raise exception using errcode = 'PT400', message = 'a master key is retired in a READ COMMITTED transaction only',
+            detail = format('Its isolation level is %s, so it may not see what others have just sealed.', current_setting('transaction_isolation'));
+    end if;
     if id = (select s.active_id from mrprompt_internal.keyring_state() s) then
         raise exception using errcode = 'PT409', message = format('master key %s is the active one', id),
             hint = 'Add a new line at the end of the master key file, select pg_reload_conf(), then call mrprompt.reseal_keys().';

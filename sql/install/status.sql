@@ -63,6 +63,10 @@ comment on function mrprompt.status() is
     'Admins and analysts: living fetchers, requests in flight, queued and ready, seconds that the oldest ready one has waited, what '
     'is paused, attempts and error rate of the last hour, whether this is the database that spends, and the processes on this server.';
 
+create function mrprompt_internal.preload_libraries() returns text
+    language c stable as 'MODULE_PATHNAME', 'preload_libraries';
+comment on function mrprompt_internal.preload_libraries() is 'shared_preload_libraries, which only superusers may show, for doctor().';
+
 create function mrprompt.doctor() returns table (severity text, finding text, remedy text)
     language plpgsql volatile set search_path = pg_catalog, pg_temp
 as $$
@@ -89,14 +93,15 @@ begin
         return query select 'warning', 'mrprompt is not in shared_preload_libraries: no supervisor runs here, and waiting sessions poll.',
             'alter system set shared_preload_libraries = ' || (
                 select string_agg(quote_literal(btrim(library)), ', ')
-                from unnest(string_to_array(concat_ws(',', nullif(current_setting('shared_preload_libraries'), ''), 'mrprompt'), ',')) library)
+                from unnest(string_to_array(concat_ws(',', nullif(mrprompt_internal.preload_libraries(), ''), 'mrprompt'), ',')) library)
             || '; then restart the server. Or run mrprompt-fetcher --dsn … beside it.';
     elsif server.launcher_pid is null then
         return query select 'error', 'The launcher does not run.', 'Look into the server log; it is started again every 5 seconds.';
     end if;
     if server.preloaded and exists (
-        select from string_to_table(split_part(current_setting('shared_preload_libraries') || ',', 'mrprompt,', 2), ',') later
-        where btrim(later, ' "') in ('pg_stat_statements', 'pg_stat_monitor')) then
+        select from (select btrim(l.name, ' "') as name, l.place
+                     from string_to_table(mrprompt_internal.preload_libraries(), ',') with ordinality l (name, place)) l
+        having max(l.place) filter (where l.name in ('pg_stat_statements', 'pg_stat_monitor')) > min(l.place) filter (where l.name = 'mrprompt')) then
         return query select 'warning', 'shared_preload_libraries names pg_stat_statements behind mrprompt: it sees keys in EXECUTE, DO and the like.',
             'Name mrprompt last, and restart the server; then select pg_stat_statements_reset().';
     end if;

@@ -59,7 +59,7 @@ begin
     end if;
     perform mrprompt_internal.check_room(asker);
     insert into mrprompt.requests (id, user_id, provider, model, key_id, agent_name, stream, payload, kind, expires_at, options)
-    values (new_id, asker, key.provider, '(verify)', key.id, key.metadata ->> 'agent_name', false, '{}', 'verify',
+    values (new_id, asker, key.provider, '(verify)', key.id, key.metadata ->> 'agent_name', false, '{"verify": true}', 'verify',
         clock_timestamp() + interval '1 minute', '{"max_failures": 2, "first_byte_timeout_ms": 20000, "total_timeout_ms": 30000}');
     perform mrprompt_internal.queue_again(new_id);
     return new_id;

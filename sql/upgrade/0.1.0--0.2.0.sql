@@ -44,12 +44,9 @@ begin
 end
 $providers$;
 
--- Providers that are, or may well be, at an address that is not public go on being asked there.
-create function mrprompt_internal.special_host(base_url text) returns text
-    language c immutable strict parallel safe as 'MODULE_PATHNAME', 'special_host';
-update mrprompt_internal.provider_rows set allow_private = true
-where allow_http or mrprompt_internal.special_host(base_url) is not null
-   or base_url ~ '^https?://[^/.:[]+(:[0-9]+)?(/|$)';
+-- Admins' own addresses may be private ones, by whatever name: they go on being asked there.
+update mrprompt_internal.provider_rows r set allow_private = true
+where not exists (select from mrprompt_internal.provider_presets p where p.name = r.name and p.base_url = r.base_url);
 
 alter table mrprompt.requests
     add column priority smallint not null default 0 check (priority between -3 and 3),

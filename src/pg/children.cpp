@@ -51,8 +51,7 @@ std::string world_now() {
     for (const char* file : kNameFiles) {
         struct stat status {};
         if (stat(file, &status) != 0) continue;
-        text += '\n' + std::to_string(status.st_dev) + ' ' + std::to_string(status.st_ino) + ' ' +
-                std::to_string(status.st_ctim.tv_sec) + ' ' + std::to_string(status.st_ctim.tv_nsec);
+        text += '\n' + std::to_string(status.st_dev) + ' ' + std::to_string(status.st_ino);
     }
     return text;
 }

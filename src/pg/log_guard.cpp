@@ -9,19 +9,36 @@
 namespace mrprompt {
 namespace {
 
-const char* const kTakeSecrets[] = {"add_key",  "update_key", "encrypt_key",   "hash_key",
-                                    "mask_key", "import_key", "adopt_api_keys"};
-constexpr char kCommonPart[] = "_key";  // one search tells almost every statement of the world apart
+constexpr std::string_view kTakeSecrets[] = {"add_key",  "update_key", "encrypt_key",   "hash_key",
+                                             "mask_key", "import_key", "adopt_api_keys"};
 
 emit_log_hook_type previous_emit_hook = nullptr;
 post_parse_analyze_hook_type previous_analyze_hook = nullptr;
 bool secret_prepared = false;  // this session has seen a statement that names a function that takes a secret
 bool emitting_hidden = false;
 
-bool names_secret_function(const char* statement) {
-    if (strcasestr(statement, kCommonPart) == nullptr) return false;
-    return std::any_of(std::begin(kTakeSecrets), std::end(kTakeSecrets),
-                       [&](const char* name) { return strcasestr(statement, name) != nullptr; });
+bool in_name(char c) {
+    return isalnum(static_cast<unsigned char>(c)) || c == '_' || c == '$' || (c & 0x80) != 0;
+}
+
+// Whether `name` begins at `at`, is no part of a longer name, and is called.
+bool calls(std::string_view text, std::size_t at, std::string_view name) {
+    if (text.size() - at <= name.size() || strncasecmp(text.data() + at, name.data(), name.size()) != 0)
+        return false;
+    if (at > 0 && in_name(text[at - 1])) return false;
+    std::size_t const next = text.find_first_not_of("\" \t\r\n", at + name.size());
+    return next != std::string_view::npos && text[next] == '(';
+}
+
+// Looks at underscores only: a statement that has nothing to do with us costs one pass.
+bool names_secret_function(std::string_view text) {
+    for (std::size_t at = text.find('_'); at != std::string_view::npos; at = text.find('_', at + 1)) {
+        for (std::string_view const name : kTakeSecrets) {
+            std::size_t const before = name.find('_');
+            if (at >= before && calls(text, at - before, name)) return true;
+        }
+    }
+    return false;
 }
 
 // What a log line may say besides a statement: "duration: 12.345 ms", in any language; empty where it says
@@ -62,7 +79,7 @@ void hide(ErrorData* error) {
 
 bool may_show_secret(const ErrorData* error) {
     if (debug_query_string != nullptr && carries_secret(debug_query_string)) return true;
-    // What is logged between statements: the plan of a portal that ended, for instance.
+    // What is logged of an earlier statement: the plan of a portal that ended, for instance.
     return error->message != nullptr && names_secret_function(error->message);
 }
 
@@ -88,7 +105,8 @@ void guard_log(ErrorData* error) {
 void note_statement(ParseState* state, Query* query, JumbleState* jumble) {
     if (previous_analyze_hook != nullptr) previous_analyze_hook(state, query, jumble);
     if (!secret_prepared && state->p_sourcetext != nullptr)
-        secret_prepared = names_secret_function(state->p_sourcetext);
+        secret_prepared =
+            names_secret_function(own_part(state->p_sourcetext, query->stmt_location, query->stmt_len));
 }
 
 }  // namespace
@@ -100,9 +118,18 @@ void install_log_guard() {
     post_parse_analyze_hook = note_statement;
 }
 
-bool carries_secret(const char* statement) {
-    return names_secret_function(statement) ||
-           (secret_prepared && strcasestr(statement, "execute") != nullptr);
+std::string_view own_part(const char* text, int location, int length) {
+    const char* const begin = text + std::max(location, 0);
+    return length > 0 ? std::string_view(begin, length) : std::string_view(begin);
+}
+
+bool carries_secret(std::string_view statement) {
+    constexpr std::string_view kExecute = "execute";
+    if (names_secret_function(statement)) return true;
+    return secret_prepared && std::search(statement.begin(), statement.end(), kExecute.begin(),
+                                          kExecute.end(), [](char a, char b) {
+                                              return tolower(static_cast<unsigned char>(a)) == b;
+                                          }) != statement.end();
 }
 
 const char* without_literals(const char* statement) {

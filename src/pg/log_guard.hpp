@@ -1,5 +1,6 @@
 // Keeps statements that carry a key as a literal or parameter out of the server's log and its statistics.
 #pragma once
+#include <string_view>
 
 namespace mrprompt {
 
@@ -10,8 +11,11 @@ namespace mrprompt {
 // once, from _PG_init.
 void install_log_guard();
 
-// Whether a statement names a function that takes a secret, or executes what may have been prepared so.
-bool carries_secret(const char* statement);
+// One statement of a text that may hold several; location and length as a parse tree has them.
+std::string_view own_part(const char* text, int location, int length);
+
+// Whether a statement calls a function that takes a secret, or executes what may have been prepared so.
+bool carries_secret(std::string_view statement);
 
 // A copy, of equal length, with all from the first literal on made unreadable. In the current memory context.
 const char* without_literals(const char* statement);

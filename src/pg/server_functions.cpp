@@ -39,6 +39,11 @@ MRPROMPT_FUNCTION(system_identifier) {
     PG_RETURN_INT64(static_cast<int64>(GetSystemIdentifier()));
 }
 
+MRPROMPT_FUNCTION(preload_libraries) {
+    const char* const list = shared_preload_libraries_string;
+    return pg::text_datum(list != nullptr ? list : "");
+}
+
 MRPROMPT_FUNCTION(server_state) {
     TupleDesc row_type = nullptr;
     if (get_call_result_type(fcinfo, nullptr, &row_type) != TYPEFUNC_COMPOSITE)

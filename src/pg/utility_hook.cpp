@@ -140,7 +140,9 @@ void run(PlannedStmt* statement, const char* query, bool read_only_tree, Process
          ParamListInfo parameters, QueryEnvironment* environment, DestReceiver* destination,
          QueryCompletion* completion) {
     // What runs is the parse tree; the text is for who keeps statistics of it.
-    const char* const text = carries_secret(query) ? without_literals(query) : query;
+    bool const hide =
+        query != nullptr && carries_secret(own_part(query, statement->stmt_location, statement->stmt_len));
+    const char* const text = hide ? without_literals(query) : query;
     (previous_hook != nullptr ? previous_hook : standard_ProcessUtility)(
         statement, text, read_only_tree, context, parameters, environment, destination, completion);
 }

@@ -58,7 +58,7 @@ for my $wrong (
     qq(prepare p (text, text) as select mrprompt.add_key(\$1, \$2);\nexecute p('fake', "%s")),
     qq(prepare p (text, text) as select mrprompt.add_key(\$1, \$2);\nexecute p('fake', '%s)),
     qq(prepare p (text, uuid) as select mrprompt.encrypt_key(\$1, \$2);\nexplain execute p('x', '%s')),
-    q(select pg_terminate_backend(pg_backend_pid()), 'add_key %s'))
+    q(select pg_terminate_backend(pg_backend_pid()), 'add_key(%s)'))
 {
     ($code, $out, $err) = $node->psql('postgres', sprintf($wrong, key()));
     isnt($code, 0, "refused: $wrong");

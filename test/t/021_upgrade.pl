@@ -107,7 +107,7 @@ is(sql("select ready, waits_for, ready_at > now() + interval '50 minutes' from m
 is(sql(q(select bool_and(tag > before) from (select tag, lag(tag, 1, 0::bigint) over (order by ready_at, request_id) as before from mrprompt_internal.queue where ready and fetcher_id is null) q)), 't', 'in the order in which they came');
 is(sql(q(select base_url, preset, total_timeout_ms, backoff_cap_ms from mrprompt.providers where name in ('openai', 'fake') order by name)), "$base/v1|f|77000|60000\nhttps://proxy.example.com/v1|f|900000|60000", 'providers are as the admin made them');
 
-is(sql(q(select string_agg(name, ' ' order by name) from mrprompt.providers where allow_private and not preset)), 'fake private short', 'and those that may be at a private address go on being asked there');
+is(sql(q(select string_agg(name, ' ' order by name) from mrprompt.providers where allow_private and not preset)), 'fake openai private public short', 'and the addresses that admins set go on being asked, private or not');
 ok(wait_until(sub { status($streaming) ne 'running' }), 'the stream ends');
 is(content($streaming), join(' ', map { "w$_" } 1 .. 60), 'with nothing lost') or diag sql("select error_type, error_message from mrprompt.requests where id = '$streaming'");
 is(sql("select status, attempts from mrprompt.requests where id = '$streaming'"), 'succeeded|1', 'in one attempt');

@@ -70,7 +70,7 @@ for my $statement (
     q(select mrprompt.add_key('openai', '%s', shared => '%s')),
     q(select mrprompt.add_key('openai', '%s', '{"a": %s}')),
     q(do $$ begin perform mrprompt.add_key('openai', '%s'); perform 1 / 0; end $$),
-    q(do $$ begin raise exception 'add_key %s'; end $$),
+    q(do $$ begin raise exception 'add_key(%s)'; end $$),
     q(prepare p (text) as select mrprompt.add_key('openai', $1); execute p('%s', '%s')),
     q(set statement_timeout = 20; select mrprompt.mask_key('%s'), pg_sleep(10)),
     q(select mrprompt.import_key(null, 'openai', '%s', '%s')),
@@ -119,6 +119,10 @@ for my $file (@logs)
 
 $node->append_conf('postgresql.conf', "shared_preload_libraries = 'mrprompt, pg_stat_statements'\n");
 $node->start;
-is($node->safe_psql('postgres', q(select count(*) from mrprompt.doctor() where finding ~ 'names pg_stat_statements behind')), '1', 'doctor() sees libraries in the wrong order');
+$node->safe_psql('postgres', 'create role dba login; grant mrprompt_admin to dba');
+is($node->safe_psql('postgres', q(select count(*) from mrprompt.doctor() where finding ~ 'names pg_stat_statements behind'), extra_params => [ '-U', 'dba' ]),
+    '1', 'doctor() tells an admin of libraries in the wrong order');
+$node->psql('postgres', 'create table files (hash text unique); insert into files values (1), (1)');
+like(slurp_file((glob($node->data_dir . '/log/*.log'))[-1]), qr/duplicate key value violates unique constraint "files_hash_key"/, 'names that only look alike are logged');
 $node->stop;
 done_testing();

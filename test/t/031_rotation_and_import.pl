@@ -68,7 +68,7 @@ my $request = sql(q(select mrprompt.chat_text('hi', 'm', 'fake', key_id => (sele
 is(sql("select status from mrprompt.wait_for_request('$request')"), 'succeeded', 'and keys are used');
 
 # A key that does not open is named, and the others go on.
-sql(q(alter table mrprompt.api_keys disable trigger refuse_retired;
+sql(q(alter table mrprompt.api_keys disable trigger refuse_retired_anew;
       update mrprompt.api_keys set encrypted_key = 'mrp1.k1.' || repeat('A', 60) where name = 'number 7';
       alter table mrprompt.api_keys enable trigger refuse_retired));
 my ($code, $out, $err) = $node->psql('postgres', 'call mrprompt.reseal_keys()');

@@ -57,8 +57,8 @@ TEST(TlsReason, of_an_alert_depends_on_whether_a_client_certificate_was_shown) {
     EXPECT_EQ(of_text(wanted).find("api.test wants a client certificate"), 0u);
     EXPECT_EQ(of_text(unknown, "/cert").find("api.test does not accept the client certificate"), 0u);
     EXPECT_EQ(of_text(unknown).find("api.test broke off the handshake"), 0u);
-    EXPECT_TRUE(is_tls_alert(wanted));
-    EXPECT_FALSE(is_tls_alert("alert: the disk is full"));
+    EXPECT_TRUE(is_certificate_alert(wanted));
+    EXPECT_FALSE(is_certificate_alert("alert: the disk is full"));
 }
 
 TEST(TlsReason, of_files_that_cannot_be_used_names_their_column) {

@@ -3,6 +3,7 @@
 
 #include <arpa/inet.h>
 #include <openssl/crypto.h>
+#include <openssl/ssl.h>
 #include <sys/epoll.h>
 #include <sys/socket.h>
 
@@ -107,6 +108,28 @@ void demand_strong_tls(CURL* easy) {
     curl_easy_setopt(easy, CURLOPT_KEYPASSWD, "");
 }
 
+// OpenSSL asks for a client certificate only where the server wants one and none is set; there is none.
+int on_certificate_wanted(SSL* ssl, X509**, EVP_PKEY**) noexcept {
+    static_cast<Transfer*>(SSL_CTX_get_app_data(SSL_get_SSL_CTX(ssl)))->certificate_wanted = true;
+    return 0;
+}
+
+// The context is of one connection, whose handshake ends before its transfer does.
+CURLcode on_tls_context(CURL*, void* context, void* transfer) noexcept {
+    auto* const own = static_cast<SSL_CTX*>(context);
+    SSL_CTX_set_app_data(own, transfer);
+    SSL_CTX_set_client_cert_cb(own, &on_certificate_wanted);
+    return CURLE_OK;
+}
+
+// Bytes that OpenSSL has taken from the socket, and nobody from OpenSSL.
+bool has_unread_tls(CURL* easy) {
+    curl_tlssessioninfo* session = nullptr;
+    if (!is_openssl() || curl_easy_getinfo(easy, CURLINFO_TLS_SSL_PTR, &session) != CURLE_OK) return false;
+    return session != nullptr && session->internals != nullptr &&
+           SSL_has_pending(static_cast<SSL*>(session->internals)) != 0;
+}
+
 const char* text_or_null(const std::string& text) {
     return text.empty() ? nullptr : text.c_str();
 }
@@ -150,6 +173,7 @@ CURL* new_handle() {
     curl_easy_setopt(easy, CURLOPT_DISALLOW_USERNAME_IN_URL, 1L);
     curl_easy_setopt(easy, CURLOPT_SUPPRESS_CONNECT_HEADERS, 1L);  // a proxy's are not the provider's
     demand_strong_tls(easy);
+    if (is_openssl()) curl_easy_setopt(easy, CURLOPT_SSL_CTX_FUNCTION, &on_tls_context);
     curl_easy_setopt(easy, CURLOPT_HTTP_VERSION,
                      static_cast<long>(speaks_http2() ? CURL_HTTP_VERSION_2TLS : CURL_HTTP_VERSION_1_1));
     curl_easy_setopt(easy, CURLOPT_TCP_NODELAY, 1L);
@@ -205,6 +229,7 @@ void prepare_request(Transfer& transfer) {
     curl_easy_setopt(easy, CURLOPT_WRITEDATA, &transfer);
     curl_easy_setopt(easy, CURLOPT_OPENSOCKETDATA, &transfer);
     curl_easy_setopt(easy, CURLOPT_PREREQDATA, &transfer);
+    curl_easy_setopt(easy, CURLOPT_SSL_CTX_DATA, &transfer);
 }
 
 void forget_request(Transfer& transfer) {
@@ -248,11 +273,11 @@ curl_socket_t CurlCallbacks::on_open(void* data, curlsocktype, curl_sockaddr* ad
 
 // A kept connection was opened by another request, which may have had more rights, or got more than its
 // answer.
-int CurlCallbacks::on_request(void* data, char* peer, char* local, int, int local_port) noexcept {
+int CurlCallbacks::on_request(void* data, char* peer, char* local, int peer_port, int local_port) noexcept {
     auto& transfer = *static_cast<Transfer*>(data);
     const bool allowed = may_be_with(transfer, peer);
     if (!allowed) transfer.address_tried = false;
-    if (!allowed || has_stray_bytes(transfer, local, local_port)) {
+    if (!allowed || has_stray_bytes(transfer, {local, local_port, peer, peer_port})) {
         transfer.unfit_connection = true;
         return CURL_PREREQFUNC_ABORT;
     }
@@ -263,11 +288,11 @@ int CurlCallbacks::on_request(void* data, char* peer, char* local, int, int loca
 
 // Bytes that wait before anything was asked belong to an earlier answer: the next request would take them for
 // its own. Over HTTP/2 streams are told apart, and bytes may wait.
-bool CurlCallbacks::has_stray_bytes(Transfer& transfer, std::string_view local, int local_port) {
+bool CurlCallbacks::has_stray_bytes(Transfer& transfer, const Ends& ends) {
     if (speaks_http2() && !transfer.request.url.starts_with("http://")) return false;
     KeptSockets& sockets = transfer.owner->sockets_;
-    if (transfer.opened.empty()) return sockets.has_bytes(local, local_port);
-    sockets.note(transfer.opened, local, local_port);
+    if (transfer.opened.empty()) return has_unread_tls(transfer.easy) || sockets.has_bytes(ends);
+    sockets.note(transfer.opened, ends);
     return false;
 }
 

@@ -2,6 +2,7 @@
 #pragma once
 #include <curl/curl.h>
 
+#include "net/kept_sockets.hpp"
 #include "net/transfer.hpp"
 
 namespace mrprompt {
@@ -21,12 +22,12 @@ struct CurlCallbacks {
     static int on_socket(CURL*, curl_socket_t fd, int what, void* transport, void*) noexcept;
     static int on_timer(CURLM*, long after_ms, void* transport) noexcept;
     static curl_socket_t on_open(void* transfer, curlsocktype, curl_sockaddr* address) noexcept;
-    static int on_request(void* transfer, char* peer, char* local, int, int local_port) noexcept;
+    static int on_request(void* transfer, char* peer, char* local, int peer_port, int local_port) noexcept;
     static std::size_t on_header(char* bytes, std::size_t, std::size_t count, void* transfer) noexcept;
     static std::size_t on_body(char* bytes, std::size_t, std::size_t count, void* transfer) noexcept;
 
 private:
-    static bool has_stray_bytes(Transfer& transfer, std::string_view local, int local_port);
+    static bool has_stray_bytes(Transfer& transfer, const Ends& ends);
 };
 
 }  // namespace mrprompt

@@ -79,7 +79,7 @@ TransferEnd how_it_ended(const Transfer& transfer, CURLcode code, const std::str
     const bool sent = transfer.stage > Transfer::Stage::connecting;
     if (address_refused(transfer)) return TransferEnd::address_refused;
     // With TLS 1.3 a server looks at the client's certificate when the request may be under way.
-    if (!transfer.head_done && is_tls_alert(message)) return TransferEnd::tls_failed;
+    if (!transfer.head_done && is_certificate_alert(message)) return TransferEnd::tls_failed;
     switch (code) {
         case CURLE_OK:
             return TransferEnd::complete;
@@ -137,6 +137,14 @@ std::string message_of(const Transfer& transfer, TransferEnd how, CURLcode code,
             return "the answer is not proper HTTP: " + text;
         case TransferEnd::too_large:
             return "a line in the head of the answer is too long";
+        case TransferEnd::broken:
+            // The word of a server that breaks off for that may be lost with its connection.
+            if (!transfer.head_done && transfer.certificate_wanted)
+                return "the server asked for a client certificate, which client_cert_file and "
+                       "client_key_file "
+                       "can name, and broke off (" +
+                       text + ")";
+            return text;
         default:
             return text;
     }

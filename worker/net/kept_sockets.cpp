@@ -1,4 +1,4 @@
-// Sockets by their local addresses; an entry counts only while its socket still has that address.
+// Sockets by the addresses of both ends; an entry counts only while its socket still has them.
 #include "net/kept_sockets.hpp"
 
 #include <arpa/inet.h>
@@ -8,39 +8,54 @@
 namespace mrprompt {
 namespace {
 
-std::string name_of(std::string_view ip, int port) {
-    return std::string(ip) + ' ' + std::to_string(port);
-}
+constexpr std::size_t kMost = 20'000;  // then those that were closed go
 
-std::string local_name(int fd) {
-    sockaddr_storage address{};
-    socklen_t length = sizeof address;
-    if (getsockname(fd, reinterpret_cast<sockaddr*>(&address), &length) != 0) return {};
+std::string name_of(const sockaddr_storage& address) {
     char text[INET6_ADDRSTRLEN] = "";
     if (address.ss_family == AF_INET) {
         const auto& four = reinterpret_cast<const sockaddr_in&>(address);
         inet_ntop(AF_INET, &four.sin_addr, text, sizeof text);
-        return name_of(text, ntohs(four.sin_port));
+        return std::string(text) + ' ' + std::to_string(ntohs(four.sin_port));
     }
     if (address.ss_family != AF_INET6) return {};
     const auto& six = reinterpret_cast<const sockaddr_in6&>(address);
     inet_ntop(AF_INET6, &six.sin6_addr, text, sizeof text);
-    return name_of(text, ntohs(six.sin6_port));
+    return std::string(text) + ' ' + std::to_string(ntohs(six.sin6_port));
+}
+
+// As Ends::name() has it; empty where the descriptor is no connected socket of the internet.
+std::string ends_of(int fd) {
+    sockaddr_storage local{}, peer{};
+    socklen_t local_length = sizeof local, peer_length = sizeof peer;
+    if (getsockname(fd, reinterpret_cast<sockaddr*>(&local), &local_length) != 0 ||
+        getpeername(fd, reinterpret_cast<sockaddr*>(&peer), &peer_length) != 0)
+        return {};
+    return name_of(local) + " to " + name_of(peer);
 }
 
 }  // namespace
 
-void KeptSockets::note(const std::vector<int>& fds, std::string_view ip, int port) {
-    const std::string name = name_of(ip, port);
+std::string Ends::name() const {
+    return std::string(local_ip) + ' ' + std::to_string(local_port) + " to " + std::string(peer_ip) + ' ' +
+           std::to_string(peer_port);
+}
+
+void KeptSockets::note(const std::vector<int>& fds, const Ends& ends) {
+    if (fds_.size() >= kMost) forget_closed();
+    const std::string name = ends.name();
     for (const int fd : fds) {
-        if (local_name(fd) == name) fds_[name] = fd;
+        if (ends_of(fd) == name) fds_[name] = fd;
     }
 }
 
-bool KeptSockets::has_bytes(std::string_view ip, int port) const {
-    const std::string name = name_of(ip, port);
+void KeptSockets::forget_closed() {
+    std::erase_if(fds_, [](const auto& entry) { return ends_of(entry.second) != entry.first; });
+}
+
+bool KeptSockets::has_bytes(const Ends& ends) const {
+    const std::string name = ends.name();
     const auto place = fds_.find(name);
-    if (place == fds_.end() || local_name(place->second) != name) return false;
+    if (place == fds_.end() || ends_of(place->second) != name) return false;
     char byte = 0;
     return recv(place->second, &byte, 1, MSG_PEEK | MSG_DONTWAIT) > 0;
 }

@@ -154,8 +154,15 @@ std::string tls_reason(const HttpRequest& request, const TlsFailure& failure) {
     return reason + " (" + std::string(failure.text) + ")";
 }
 
-bool is_tls_alert(std::string_view text) {
-    return text.find("SSL routines") != text.npos && text.find(" alert ") != text.npos;
+bool is_certificate_alert(std::string_view text) {
+    if (text.find("SSL routines") == text.npos) return false;
+    for (const char* word :
+         {"alert certificate required", "alert bad certificate", "alert unsupported certificate",
+          "alert certificate revoked", "alert certificate expired", "alert certificate unknown",
+          "alert unknown ca", "alert access denied", "alert handshake failure"}) {
+        if (text.find(word) != text.npos) return true;
+    }
+    return false;
 }
 
 }  // namespace mrprompt

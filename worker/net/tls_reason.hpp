@@ -20,7 +20,7 @@ struct TlsFailure {
 // For the request's error message: the reason and the way out, then curl's own text.
 std::string tls_reason(const HttpRequest& request, const TlsFailure& failure);
 
-// Whether the text says that the other side broke off by an alert of TLS.
-bool is_tls_alert(std::string_view text);
+// Whether the text says that the other side broke off for the client's certificate, or for the lack of one.
+bool is_certificate_alert(std::string_view text);
 
 }  // namespace mrprompt

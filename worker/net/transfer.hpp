@@ -51,9 +51,10 @@ struct Transfer {
 
     Stage stage = Stage::queued;
     bool head_done = false;
-    std::string refused_address;  // one that it may not connect to, and what kind it is
-    std::vector<int> opened;      // sockets, for a connection of its own
-    bool address_tried = false;   // another one was allowed
+    std::string refused_address;      // one that it may not connect to, and what kind it is
+    bool certificate_wanted = false;  // the server asked for a client certificate, and there is none
+    std::vector<int> opened;          // sockets, for a connection of its own
+    bool address_tried = false;       // another one was allowed
     bool unfit_connection =
         false;                     // it was given a kept one to such an address, or with bytes waiting on it,
     bool connects_afresh = false;  // and takes no kept one any more
