@@ -47,6 +47,15 @@ TEST(Utf8, nul_ends_the_clean_prefix_at_any_place) {
     }
 }
 
+TEST(Utf8Joiner, marks_that_a_provider_made_up_join_to_no_character_beyond_unicode) {
+    using namespace std::string_view_literals;
+    for (const std::string_view text : {"\0\1D133\0\1DE00"sv, "\0\1FFFF\0\1DC00"sv, "\0\00041"sv}) {
+        const std::string clean = sanitize_utf8(text);
+        EXPECT_EQ(clean_prefix(clean), clean.size());
+        EXPECT_EQ(sanitize_utf8(clean), clean);
+    }
+}
+
 TEST(Utf8Joiner, pieces_join_to_what_the_whole_gives) {
     std::mt19937 random(7);
     const std::string alphabet = "a\0\xC3\xA9\xE6\xBC\xA2\xF0\x9F\x98\x80\xFF\xED\xA0"s;

@@ -74,7 +74,10 @@ unsigned half_at(std::string_view text) {
         if (digit == std::string_view::npos) return 0;
         unit = unit * 16 + static_cast<unsigned>(digit);
     }
-    return unit;
+    // Only what append_half makes: a byte that is no character, or half a surrogate pair. A provider can
+    // write others.
+    const bool is_half = (unit >= 0x80 && unit <= 0xFF) || (unit >= 0xD800 && unit <= 0xDFFF);
+    return is_half ? unit : 0;
 }
 
 }  // namespace
