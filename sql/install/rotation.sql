@@ -169,7 +169,7 @@ create function mrprompt.retire_master_key(id text) returns void
     language sql
     return mrprompt_internal.retire_master_key(id);
 comment on function mrprompt.retire_master_key(text) is
-    'Admins: nothing is sealed with that master key any more; its line may go from the master key file. '
+    'Admins: nothing in this database is sealed with that master key any more; once that is so in all of the server''s, its line may go from the file. '
     'PT409: it is active or still in use; PT404: unknown.';
 
 grant select on mrprompt.key_seal_status to mrprompt_admin;
