@@ -16,14 +16,14 @@ create index audit_log_of_object on mrprompt.audit_log (object_type, object_id);
 create index audit_log_by_user on mrprompt.audit_log (user_id) where user_id is not null;
 create index audit_log_of_owner on mrprompt.audit_log (owner_id) where owner_id is not null;
 comment on table mrprompt.audit_log is
-    'Who changed what: one row per provider, price, key, key grant, master key, user, pause, ended cooldown, forgotten user or new home. Takes new rows only.';
+    'Who changed what: one row per provider, model, price, budget, extra, rate limit, group member, key, key grant, master key, user, pause, ended cooldown, forgotten user or new home. Takes new rows only.';
 comment on column mrprompt.audit_log.id is 'UUIDv7: its order is the order of the changes.';
 comment on column mrprompt.audit_log.login_role is 'The role that logged in, which no SET changes.';
 comment on column mrprompt.audit_log.role is 'The role in force, as SET ROLE or PostgREST chose it.';
 comment on column mrprompt.audit_log.user_id is 'Who asked, as mrprompt.current_user_id() says; null: nobody that mrprompt knows.';
 comment on column mrprompt.audit_log.action is 'What happened to the row: insert, update, delete, or truncate (all of them).';
 comment on column mrprompt.audit_log.object_type is
-    'provider, price, api_key, key_grant (object_id: the key), master_key (first use, retirement), user, pause (* is all providers), cooldown_end, forget (forget_user(); delete: done), home (resume_here()).';
+    'provider, model, price, budget, budget_extra (object_id: the budget), rate_limit, group_member (object_id: the group), api_key, key_grant (object_id: the key), master_key (first use, retirement), user, pause (* is all providers), cooldown_end, forget (forget_user(); delete: done), home (resume_here()).';
 comment on column mrprompt.audit_log.object_id is 'Which one: its name or id; null: all, or one of a user who was forgotten since.';
 comment on column mrprompt.audit_log.owner_id is 'The user whom it belongs to or concerns; null: nobody in particular.';
 comment on column mrprompt.audit_log.changed is
@@ -117,9 +117,28 @@ comment on function mrprompt_internal.audit() is
 create trigger audit after insert or update or delete on mrprompt_internal.provider_rows for each row
     when (current_user = 'mrprompt_owner' or current_setting('check_function_bodies')::boolean)
     execute function mrprompt_internal.audit('provider', '{name}', '', '{headers}', '{}');
-create trigger audit after insert or update or delete on mrprompt_internal.price_rows for each row
+create trigger audit after update or delete on mrprompt_internal.price_rows for each row
     when (current_user = 'mrprompt_owner' or current_setting('check_function_bodies')::boolean)
-    execute function mrprompt_internal.audit('price', '{provider,model,effective_from}', '', '{}', '{}');
+    execute function mrprompt_internal.audit('price', '{provider,model,service_tier,above_tokens,effective_from}', '', '{}', '{id}');
+-- Not what was replaced and is kept for the ledger.
+create trigger audit_insert after insert on mrprompt_internal.price_rows for each row
+    when (new.replaced_at is null and (current_user = 'mrprompt_owner' or current_setting('check_function_bodies')::boolean))
+    execute function mrprompt_internal.audit('price', '{provider,model,service_tier,above_tokens,effective_from}', '', '{}', '{id}');
+create trigger audit after insert or update or delete on mrprompt_internal.model_rows for each row
+    when (current_user = 'mrprompt_owner' or current_setting('check_function_bodies')::boolean)
+    execute function mrprompt_internal.audit('model', '{provider,model}', '', '{}', '{}');
+create trigger audit after insert or update or delete on mrprompt.budgets for each row
+    when (current_user = 'mrprompt_owner' or current_setting('check_function_bodies')::boolean)
+    execute function mrprompt_internal.audit('budget', '{scope,subject,period}', '', '{}', '{id,created_at,updated_at}');
+create trigger audit after insert or update or delete on mrprompt.budget_extras for each row
+    when (current_user = 'mrprompt_owner' or current_setting('check_function_bodies')::boolean)
+    execute function mrprompt_internal.audit('budget_extra', '{budget_id,subject}', '', '{}', '{id,by_role,granted_at}');
+create trigger audit after insert or update or delete on mrprompt.rate_limits for each row
+    when (current_user = 'mrprompt_owner' or current_setting('check_function_bodies')::boolean)
+    execute function mrprompt_internal.audit('rate_limit', '{scope,subject}', '', '{}', '{id,created_at,updated_at}');
+create trigger audit after insert or update or delete on mrprompt.group_members for each row
+    when (current_user = 'mrprompt_owner' or current_setting('check_function_bodies')::boolean)
+    execute function mrprompt_internal.audit('group_member', '{group_name}', 'user_id', '{}', '{added_at}');
 -- A key that is merely sealed anew keeps its hash; what its use and its provider say of it is no change, and must cost claims nothing.
 create trigger audit after insert or update of id, user_id, provider, key_hash, metadata, name, revoked_at or delete on mrprompt.api_keys for each row
     when (current_user = 'mrprompt_owner' or current_setting('check_function_bodies')::boolean)
@@ -146,6 +165,11 @@ create trigger audit after insert on mrprompt_internal.homes for each row
 
 create trigger audit_truncate after truncate on mrprompt_internal.provider_rows execute function mrprompt_internal.audit('provider');
 create trigger audit_truncate after truncate on mrprompt_internal.price_rows execute function mrprompt_internal.audit('price');
+create trigger audit_truncate after truncate on mrprompt_internal.model_rows execute function mrprompt_internal.audit('model');
+create trigger audit_truncate after truncate on mrprompt.budgets execute function mrprompt_internal.audit('budget');
+create trigger audit_truncate after truncate on mrprompt.budget_extras execute function mrprompt_internal.audit('budget_extra');
+create trigger audit_truncate after truncate on mrprompt.rate_limits execute function mrprompt_internal.audit('rate_limit');
+create trigger audit_truncate after truncate on mrprompt.group_members execute function mrprompt_internal.audit('group_member');
 create trigger audit_truncate after truncate on mrprompt.api_keys execute function mrprompt_internal.audit('api_key');
 create trigger audit_truncate after truncate on mrprompt.key_grants execute function mrprompt_internal.audit('key_grant');
 create trigger audit_truncate after truncate on mrprompt.users execute function mrprompt_internal.audit('user');

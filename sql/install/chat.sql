@@ -141,11 +141,13 @@ begin
             when o.key = 'max_failures' then 'a whole number from 1 to ' || coalesce(place.max_failures, mrprompt_internal.setting('mrprompt.max_failures')::int)
             when o.key in ('backoff_base_ms', 'backoff_cap_ms') then 'a whole number from 1 to 3600000'
             when o.key in ('retry_on', 'no_retry_on') then 'an array of strings'
+            when o.key = 'on_limit' then '"wait" or "refuse"'
             else 'one of connect_timeout_ms, first_byte_timeout_ms, idle_timeout_ms, total_timeout_ms, max_failures, backoff_base_ms, '
-                 'backoff_cap_ms, retry_on, no_retry_on' end as wanted) w
+                 'backoff_cap_ms, retry_on, no_retry_on, on_limit' end as wanted) w
     where case
         when wanted like 'a whole number%' then
             coalesce(o.value::text !~ '^[0-9]{1,9}$' or o.value::text::bigint not between 1 and substring(wanted from '[0-9]+$')::bigint, true)
+        when wanted = '"wait" or "refuse"' then o.value::text not in ('"wait"', '"refuse"')
         when wanted = 'an array of strings' then json_typeof(o.value) <> 'array' or exists (
             select from json_array_elements(case json_typeof(o.value) when 'array' then o.value else '[]' end) e where json_typeof(e) <> 'string')
         else true end;
@@ -156,6 +158,27 @@ begin
 end
 $$;
 comment on function mrprompt_internal.check_options(json, mrprompt.providers) is 'PT400 unless the options of a request are known and within the provider''s limits.';
+
+create function mrprompt_internal.tags_of(metadata jsonb) returns text[]
+    language plpgsql immutable set search_path = pg_catalog, pg_temp
+as $$
+declare
+    tags text[];
+begin
+    if metadata -> 'tags' is null then
+        return null;
+    end if;
+    select array_agg(distinct t #>> '{}') into tags
+    from jsonb_array_elements(case jsonb_typeof(metadata -> 'tags') when 'array' then metadata -> 'tags' end) t
+    where jsonb_typeof(t) = 'string' and length(t #>> '{}') between 1 and 100 and t #>> '{}' <> '*';
+    if jsonb_typeof(metadata -> 'tags') <> 'array' or coalesce(cardinality(tags), 0) <> jsonb_array_length(metadata -> 'tags') or cardinality(tags) > 20 then
+        raise exception using errcode = 'PT400', message = 'metadata.tags must be an array of up to 20 different strings of 1 to 100 characters',
+            detail = format('it is %s', left((metadata -> 'tags')::text, 200)), hint = '{"tags": ["nightly", "team-a"]}';
+    end if;
+    return tags;
+end
+$$;
+comment on function mrprompt_internal.tags_of(jsonb) is 'The tags of a request, sorted; null: none. PT400.';
 
 create function mrprompt_internal.check_room(acting uuid, more integer default 1) returns void
     language plpgsql volatile set search_path = pg_catalog, pg_temp
@@ -182,10 +205,11 @@ create function mrprompt_internal.queue_again(request_id uuid) returns void
     language plpgsql set search_path = pg_catalog, pg_temp
 as $$
 begin
-    insert into mrprompt_internal.queue (request_id, provider, bytes, expires_at, user_id, priority, key_id, model, tag, attempt)
+    insert into mrprompt_internal.queue (request_id, provider, bytes, expires_at, user_id, priority, key_id, model, tag, attempt,
+        prompt_bound, output_bound, choices, images, special)
     select r.id, r.provider, octet_length(r.payload::text), r.expires_at, r.user_id, r.priority, r.key_id, r.model,
-        mrprompt_internal.next_tag(r.user_id, r.priority), r.attempts
-    from mrprompt.requests r where r.id = queue_again.request_id;
+        mrprompt_internal.next_tag(r.user_id, r.priority), r.attempts, b.prompt, b.output, b.choices, b.images, b.special
+    from mrprompt.requests r cross join lateral mrprompt_internal.bounds_of(r.payload) b where r.id = queue_again.request_id;
     perform mrprompt_internal.wake(mrprompt_internal.channel_name('fetchers'));
 end
 $$;
@@ -205,6 +229,7 @@ declare
     provider_name text := coalesce(provider, nullif(mrprompt_internal.setting('mrprompt.default_provider'), ''));
     model_name text := nullif(model, '');
     new_id constant uuid := mrprompt_internal.uuidv7();
+    bounds record;
     earlier record;
 begin
     if size > max_size then
@@ -295,9 +320,9 @@ begin
     end if;
 
     insert into mrprompt.requests
-        (id, user_id, provider, model, key_id, agent_name, stream, payload, metadata, idempotency_key, expires_at, priority, options, batch_id)
+        (id, user_id, provider, model, key_id, agent_name, stream, payload, metadata, idempotency_key, expires_at, priority, options, batch_id, tags)
     values (new_id, acting, provider_name, model_name, key.id, key.metadata ->> 'agent_name', coalesce(stream, false),
-        body, coalesce(metadata, '{}'), once_key, expires_at, priority, options, batch)
+        body, coalesce(metadata, '{}'), once_key, expires_at, priority, options, batch, mrprompt_internal.tags_of(metadata))
     on conflict (user_id, idempotency_key) where (idempotency_key is not null) do nothing;
     if not found then
         select r.id, r.payload::text = body::text and r.model = model_name and r.provider = provider_name
@@ -315,8 +340,14 @@ begin
         end if;
         return earlier.id;
     end if;
-    insert into mrprompt_internal.queue (request_id, provider, bytes, expires_at, user_id, priority, key_id, model, tag)
-    values (new_id, provider_name, size, expires_at, acting, priority, key.id, model_name, mrprompt_internal.next_tag(acting, priority));
+    bounds := mrprompt_internal.bounds_of(body);
+    insert into mrprompt_internal.queue (request_id, provider, bytes, expires_at, user_id, priority, key_id, model, tag,
+        prompt_bound, output_bound, choices, images, special)
+    values (new_id, provider_name, size, expires_at, acting, priority, key.id, model_name, mrprompt_internal.next_tag(acting, priority),
+        bounds.prompt, bounds.output, bounds.choices, bounds.images, bounds.special);
+    if exists (select from mrprompt.budgets b where b.enabled) or exists (select from mrprompt.rate_limits l where l.enabled) then
+        perform mrprompt_internal.refuse_certain(new_id, options ->> 'on_limit');
+    end if;
     perform mrprompt_internal.wake(mrprompt_internal.channel_name('fetchers'));
     return new_id;
 end
@@ -339,7 +370,8 @@ create function mrprompt.chat(
 comment on function mrprompt.chat(json, text, text, uuid, json, json, json, double precision, double precision, integer, json, bigint,
     json, boolean, jsonb, text, uuid, timestamptz, integer, json) is
     'Queues a chat completion (messages in OpenAI''s format) and returns the request''s id at once. parameters: whatever else the '
-    'provider takes. Errors: PT400 bad input, PT404 unknown key, PT409 idempotency_key used otherwise, PT413 too large, PT429 too many queued, 42501 nobody.';
+    'provider takes. Errors: PT400 bad input, PT402 a budget is used up, PT404 unknown key, PT409 idempotency_key used otherwise, PT413 too large, PT429 too many queued '
+    '(or a rate limit is reached, with on_limit refuse), 42501 nobody.';
 
 create function mrprompt.chat_text(
     prompt text, model text default null, provider text default null, key_id uuid default null, system text default null,

@@ -63,7 +63,7 @@ begin
         json_agg(json_build_object(
             'request', r.id, 'attempt', q.attempt, 'failures', r.failures, 'provider', u.place,
             'key', array_position(key_ids, r.key_id) - 1, 'key_id', r.key_id, 'kind', r.kind, 'model', r.model, 'stream', r.stream,
-            'options', r.options, 'payload', r.payload)
+            'options', r.options, 'output_limit', q.output_limit, 'payload', r.payload)
             order by q.tag, r.id)
     into shapes, usable, jobs
     from mrprompt.requests r
@@ -95,6 +95,8 @@ declare
     earliest constant timestamptz := case when full_scan then '-infinity' else fetcher.marked_at - interval '10 seconds' end;
     aside uuid[];
     ids uuid[];
+    held numeric[]; held_on text[]; counted_in text[]; reservations bigint[]; limits bigint[];  -- of ids, where they are metered
+    moved boolean;
     last_tag bigint;
     again boolean;
     jobs json;
@@ -109,6 +111,7 @@ begin
     select exists (select from mrprompt_internal.cancels) as cancels, exists (select from mrprompt_internal.releases) as releases,
         exists (select from mrprompt_internal.pauses p where p.provider = '*') as all_paused,
         exists (select from mrprompt_internal.pauses) or exists (select from mrprompt_internal.cooldowns) as holds,
+        exists (select from mrprompt.budgets b where b.enabled) or exists (select from mrprompt.rate_limits l where l.enabled) as metered,
         exists (select from mrprompt_internal.queue q
                 where q.fetcher_id is null and not q.ready and q.ready_at >= earliest and q.ready_at <= moment) as due
     into wished;
@@ -117,7 +120,8 @@ begin
     if wished.cancels then
         perform mrprompt_internal.apply_cancels(1000);
     end if;
-    if room < 1 or wished.all_paused or not mrprompt_internal.is_home() then
+    -- The first contract knows no output limit: what it sent would not be what was held.
+    if room < 1 or wished.all_paused or wished.metered and fetcher.contract < 2 or not mrprompt_internal.is_home() then
         return;
     end if;
     if wished.releases then
@@ -161,10 +165,16 @@ begin
             )
             select array_agg(request_id), max(tag) into ids, last_tag from fitting where fits;
         end if;
-        exit when ids is null or not wished.holds;
-        aside := mrprompt_internal.hold_back(ids, moment);
-        exit when aside = '{}';
-        select array_agg(i.id) into ids from unnest(ids) i (id) where i.id <> all (aside);
+        moved := ids is not null;
+        exit when not moved;
+        if wished.holds then
+            aside := mrprompt_internal.hold_back(ids, moment);
+            select array_agg(i.id) into ids from unnest(ids) i (id) where i.id <> all (aside);
+        end if;
+        if wished.metered and ids is not null then
+            select nullif(a.ids, '{}'), a.holds, a.counters, a.buckets, a.reserved, a.limits into ids, held, held_on, counted_in, reservations, limits
+            from mrprompt_internal.admit(ids, moment) a;
+        end if;
         -- What was in the way is out of it: look again, unless there is something to do already.
         exit when ids is not null;
     end loop;
@@ -184,7 +194,7 @@ begin
     if ids is null then
         select json_build_object('providers', '[]'::json, 'jobs', '[]'::json, 'cancel', body -> 'cancel',
             'next_ms', ceil(extract(epoch from least(
-                case when aside <> '{}' then moment end,
+                case when moved then moment end,
                 (select min(q.ready_at) from mrprompt_internal.queue q
                  where q.fetcher_id is null and not q.ready and q.ready_at >= earliest and q.ready_at < 'infinity'),
                 case when not full_scan then fetcher.scan_at end) - moment) * 1000))
@@ -194,8 +204,10 @@ begin
 
     with taken as (
         update mrprompt_internal.queue q
-        set fetcher_id = fetcher.id, attempt = q.attempt + 1, claimed_at = moment
-        where q.request_id = any (ids)
+        set fetcher_id = fetcher.id, attempt = q.attempt + 1, claimed_at = moment, hold = w.hold, counters = w.counters::bigint[],
+            buckets = w.buckets::bigint[], reserved = w.reserved, output_limit = w.output_limit
+        from unnest(ids, held, held_on, counted_in, reservations, limits) w (id, hold, counters, buckets, reserved, output_limit)
+        where q.request_id = w.id
         returning q.request_id, q.attempt
     ), running as (
         update mrprompt.requests r

@@ -19,7 +19,7 @@ declare
     now_ constant bigint := (select last_value from mrprompt_internal.virtual_time);
 begin
     update mrprompt_internal.queue q
-    set ready = true, waits_for = null, ready_at = clock_timestamp(), tag = now_ + n.place * mrprompt_internal.step(n.priority)
+    set ready = true, waits_for = null, blocked_by = null, ready_at = clock_timestamp(), tag = now_ + n.place * mrprompt_internal.step(n.priority)
     from (select w.request_id, w.priority, row_number() over (partition by w.user_id, w.priority order by w.tag, w.request_id) as place
           from mrprompt_internal.queue w where w.request_id = any (ids)) n
     where q.request_id = n.request_id and q.request_id = any (ids);
@@ -60,7 +60,14 @@ begin
               and (release.key_id is null or c.key_id = release.key_id)
               and (release.model is null or c.model = release.model);
         end if;
-        if release.provider is not null and release.model is not null then
+        if release.kind = 'budget' then
+            select array_agg(w.request_id) into ids from (
+                select q.request_id from mrprompt_internal.queue q
+                where q.blocked_by in (select c.id from mrprompt_internal.budget_counters c where c.budget_id = release.rule_id
+                                       union all select b.id from mrprompt_internal.limit_buckets b where b.limit_id = release.rule_id)
+                  and q.fetcher_id is null and not q.ready
+                limit max_rows for update skip locked) w;
+        elsif release.provider is not null and release.model is not null then
             select array_agg(w.request_id) into ids from (
                 select q.request_id from mrprompt_internal.queue q
                 where q.fetcher_id is null and not q.ready and q.waits_for = release.kind

@@ -1,85 +1,322 @@
--- Prices in USD per token: presets of the release, under the rows that admins write. Effective-dated, exact.
+-- Models and prices in USD: presets of the release, under the rows that admins write. Effective-dated, exact.
+
+create table mrprompt_internal.model_presets (
+    provider varchar(50) not null,
+    model text not null constraint model_is_a_name_or_a_prefix_and_a_star check (model ~ '^[^*]*[*]?$' and model <> ''),
+    priced_as text,
+    max_output_tokens bigint constraint max_output_tokens_is_positive check (max_output_tokens > 0),
+    context_tokens bigint constraint context_tokens_is_positive check (context_tokens > 0),
+    image_tokens bigint constraint image_tokens_is_positive check (image_tokens > 0),
+    metadata jsonb not null default '{}' constraint metadata_is_an_object check (jsonb_typeof(metadata) = 'object'),
+    source text,
+    primary key (provider, model)
+);
+comment on table mrprompt_internal.model_presets is 'Models as this release knows them. Not dumped: an upgrade may change them.';
+create table mrprompt_internal.model_rows (like mrprompt_internal.model_presets including all);
+comment on table mrprompt_internal.model_rows is 'Models that admins wrote; a row here stands in front of the preset of its name.';
+
+alter table mrprompt_internal.model_presets enable row level security;
+alter table mrprompt_internal.model_rows enable row level security;
+create policy readable on mrprompt_internal.model_presets for select to mrprompt_user, mrprompt_analyst, mrprompt_admin using (true);
+create policy readable on mrprompt_internal.model_rows for select to mrprompt_user, mrprompt_analyst, mrprompt_admin using (true);
+
+create view mrprompt.models with (security_invoker = true) as
+    select r.*, false as preset from mrprompt_internal.model_rows r
+    union all
+    select p.*, true from mrprompt_internal.model_presets p
+    where not exists (select from mrprompt_internal.model_rows r where r.provider = p.provider and r.model = p.model);
+comment on view mrprompt.models is
+    'What is known of models: whose price they have, and their limits. Admins insert, update and delete here. A model need not stand here to be asked.';
+comment on column mrprompt.models.model is 'As it is asked for (an endpoint id ep-… too); a star at the end stands for any ending.';
+comment on column mrprompt.models.priced_as is 'The name in mrprompt.prices whose prices it has; null: its own.';
+comment on column mrprompt.models.max_output_tokens is
+    'The most tokens it answers with: what a budget holds, and what is sent as the limit, where a request names none.';
+comment on column mrprompt.models.context_tokens is 'The most tokens of prompt and answer together.';
+comment on column mrprompt.models.image_tokens is 'The most tokens that one image counts; null: 5000.';
+comment on column mrprompt.models.metadata is 'Whatever else is known, such as the fields of an imported price list that mrprompt has no use for.';
+alter view mrprompt.models alter column metadata set default '{}';
+
+create function mrprompt_internal.write_model() returns trigger
+    language plpgsql security definer set search_path = pg_catalog, pg_temp
+as $$
+begin
+    if tg_op <> 'INSERT' then
+        delete from mrprompt_internal.model_rows r where r.provider = old.provider and r.model = old.model;
+        if tg_op = 'DELETE' then
+            if not found then
+                raise exception using errcode = 'PT400', message = format('model %s of %s comes with mrprompt and cannot be deleted', old.model, old.provider),
+                    hint = 'Insert a row of your own for it: it comes first.';
+            end if;
+            return old;
+        end if;
+    end if;
+    insert into mrprompt_internal.model_rows
+    select r.* from jsonb_populate_record(null::mrprompt_internal.model_rows, to_jsonb(new)) r;
+    return new;
+end
+$$;
+create trigger write_model instead of insert or update or delete on mrprompt.models
+    for each row execute function mrprompt_internal.write_model();
+
+create function mrprompt_internal.model_of(provider text, model text) returns mrprompt_internal.model_rows
+    language plpgsql stable set search_path = pg_catalog, pg_temp
+as $$
+declare
+    known mrprompt_internal.model_rows;
+begin
+    select m.* into known from (
+        select r.*, 1 as place from mrprompt_internal.model_rows r where r.provider = model_of.provider and r.model = model_of.model
+        union all
+        select p.*, 2 from mrprompt_internal.model_presets p where p.provider = model_of.provider and p.model = model_of.model) m
+    order by m.place limit 1;
+    if not found then
+        select m.* into known from (
+            select r.*, 1 as place from mrprompt_internal.model_rows r
+            where r.provider = model_of.provider and r.model like '%*' and starts_with(model_of.model, rtrim(r.model, '*'))
+            union all
+            select p.*, 2 from mrprompt_internal.model_presets p
+            where p.provider = model_of.provider and p.model like '%*' and starts_with(model_of.model, rtrim(p.model, '*'))) m
+        order by length(m.model) desc, m.place limit 1;
+    end if;
+    return known;
+end
+$$;
+comment on function mrprompt_internal.model_of(text, text) is
+    'What is known of a model: by its name, else by the longest name with a star that fits; admins'' rows first. Nulls: nothing.';
 
 create table mrprompt_internal.price_presets (
     provider varchar(50) not null,
-    model text not null,
+    model text not null constraint model_is_a_name_or_a_prefix_and_a_star check (model ~ '^[^*]*[*]?$' and model <> ''),
     effective_from timestamptz not null default '2025-01-01 00:00:00+00',
     input numeric not null constraint input_is_usd_per_token_below_one_cent check (input between 0 and 0.01),
     output numeric not null constraint output_is_usd_per_token_below_one_cent check (output between 0 and 0.01),
     cached numeric constraint cached_is_usd_per_token_below_one_cent check (cached between 0 and 0.01),
     cache_write numeric constraint cache_write_is_usd_per_token_below_one_cent check (cache_write between 0 and 0.01),
     source text,
-    primary key (provider, model, effective_from)
+    cache_write_1h numeric constraint cache_write_1h_is_usd_per_token_below_one_cent check (cache_write_1h between 0 and 0.01),
+    reasoning numeric constraint reasoning_is_usd_per_token_below_one_cent check (reasoning between 0 and 0.01),
+    audio_input numeric constraint audio_input_is_usd_per_token_below_one_cent check (audio_input between 0 and 0.01),
+    audio_output numeric constraint audio_output_is_usd_per_token_below_one_cent check (audio_output between 0 and 0.01),
+    image numeric constraint image_is_usd_per_image_below_ten check (image between 0 and 10),
+    per_request numeric constraint per_request_is_usd_below_a_hundred check (per_request between 0 and 100),
+    per_second numeric constraint per_second_is_usd_per_second_below_one check (per_second between 0 and 1),
+    per_character numeric constraint per_character_is_usd_per_character_below_one_cent check (per_character between 0 and 0.01),
+    service_tier text not null default 'standard'
+        constraint service_tier_is_standard_batch_flex_or_priority check (service_tier in ('standard', 'batch', 'flex', 'priority')),
+    above_tokens bigint not null default 0 constraint above_tokens_is_not_negative check (above_tokens >= 0),
+    id uuid not null default mrprompt_internal.uuidv7() primary key,
+    replaced_at timestamptz
 );
+create unique index price_presets_of_model on mrprompt_internal.price_presets (provider, model, service_tier, above_tokens, effective_from)
+    where replaced_at is null;
 comment on table mrprompt_internal.price_presets is 'Prices as this release knows them. Not dumped: an upgrade may add to them.';
-create table mrprompt_internal.price_rows (like mrprompt_internal.price_presets including all);
+create table mrprompt_internal.price_rows (like mrprompt_internal.price_presets including defaults including constraints);
+alter table mrprompt_internal.price_rows add primary key (id);
+create unique index price_rows_of_model on mrprompt_internal.price_rows (provider, model, service_tier, above_tokens, effective_from)
+    where replaced_at is null;
 alter table mrprompt_internal.price_rows alter column effective_from set default now();
-comment on table mrprompt_internal.price_rows is 'Prices that admins wrote; one here stands in front of every preset of its model.';
+comment on table mrprompt_internal.price_rows is
+    'Prices that admins wrote; one here stands in front of every preset of its model. What was changed or deleted stays, replaced, for the ledger.';
 
 alter table mrprompt_internal.price_presets enable row level security;
 alter table mrprompt_internal.price_rows enable row level security;
 create policy readable on mrprompt_internal.price_presets for select to mrprompt_user, mrprompt_analyst, mrprompt_admin using (true);
 create policy readable on mrprompt_internal.price_rows for select to mrprompt_user, mrprompt_analyst, mrprompt_admin using (true);
 
+create view mrprompt.price_versions with (security_invoker = true) as
+    select p.id, p.provider, p.model, p.service_tier, p.above_tokens, p.effective_from, p.input, p.output, p.cached, p.cache_write,
+        p.cache_write_1h, p.reasoning, p.audio_input, p.audio_output, p.image, p.per_request, p.per_second, p.per_character,
+        p.source, p.preset, p.replaced_at
+    from (select r.*, false as preset from mrprompt_internal.price_rows r
+          union all
+          select r.*, true from mrprompt_internal.price_presets r) p;
+comment on view mrprompt.price_versions is
+    'Every price that mrprompt.usage.price_id can name: those of mrprompt.prices, and those that were changed or deleted since (replaced_at).';
+
 create view mrprompt.prices with (security_invoker = true) as
-    select r.*, false as preset from mrprompt_internal.price_rows r
-    union all
-    select p.*, true from mrprompt_internal.price_presets p
-    where not exists (
+    select p.provider, p.model, p.effective_from, p.input, p.output, p.cached, p.cache_write, p.source, p.preset,
+        p.cache_write_1h, p.reasoning, p.audio_input, p.audio_output, p.image, p.per_request, p.per_second, p.per_character,
+        p.service_tier, p.above_tokens, p.id
+    from mrprompt.price_versions p
+    where p.replaced_at is null and not (p.preset and exists (
         select from mrprompt_internal.price_rows r
-        where r.provider = p.provider and r.model = p.model and r.effective_from = p.effective_from);
+        where r.provider = p.provider and r.model = p.model and r.service_tier = p.service_tier and r.above_tokens = p.above_tokens
+          and r.effective_from = p.effective_from and r.replaced_at is null));
 comment on view mrprompt.prices is
-    'USD per token, by provider, model and the time from which it holds. Admins insert, update and delete here.';
-comment on column mrprompt.prices.input is 'USD per prompt token that was neither cached nor written to a cache.';
-comment on column mrprompt.prices.output is 'USD per completion token, reasoning included.';
+    'USD, by provider, model, service tier, size of the prompt and the time from which it holds. Admins insert, update and delete here.';
+comment on column mrprompt.prices.model is 'As it is asked for, or as it answers; a star at the end stands for any ending.';
+comment on column mrprompt.prices.input is 'USD per prompt token that no other price is for.';
+comment on column mrprompt.prices.output is 'USD per completion token that no other price is for.';
 comment on column mrprompt.prices.cached is 'USD per cached prompt token; null: the input price.';
-comment on column mrprompt.prices.cache_write is 'USD per prompt token written to a cache; null: the input price.';
+comment on column mrprompt.prices.cache_write is 'USD per prompt token written to a cache (for five minutes); null: the input price.';
+comment on column mrprompt.prices.cache_write_1h is 'USD per prompt token written to a cache for an hour; null: as cache_write.';
+comment on column mrprompt.prices.reasoning is 'USD per reasoning token; null: the output price.';
+comment on column mrprompt.prices.audio_input is 'USD per audio token of the prompt; null: the input price.';
+comment on column mrprompt.prices.audio_output is 'USD per audio token of the answer; null: the output price.';
+comment on column mrprompt.prices.image is 'USD per image of the prompt, beside its tokens; null: nothing.';
+comment on column mrprompt.prices.per_request is 'USD per answered request; null: nothing.';
+comment on column mrprompt.prices.per_second is 'USD per second of audio; null: nothing.';
+comment on column mrprompt.prices.per_character is 'USD per character to be spoken; null: nothing.';
+comment on column mrprompt.prices.service_tier is
+    'standard, batch, flex or priority, as the answer says it was served; a tier without a price has the standard one.';
+comment on column mrprompt.prices.above_tokens is
+    'For prompts of more tokens than this, whose every token it then prices; 0: for all that no greater one fits.';
 comment on column mrprompt.prices.source is 'Where the figure comes from, and its date.';
+comment on column mrprompt.prices.id is 'What mrprompt.usage.price_id names; a changed price gets a new one.';
 alter view mrprompt.prices alter column effective_from set default now();
+alter view mrprompt.prices alter column service_tier set default 'standard';
+alter view mrprompt.prices alter column above_tokens set default 0;
 
 create function mrprompt_internal.write_price() returns trigger
     language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$
+declare
+    row_ mrprompt_internal.price_rows;
+    replaced mrprompt_internal.price_rows;
 begin
     if tg_op = 'DELETE' then
-        delete from mrprompt_internal.price_rows r
-        where r.provider = old.provider and r.model = old.model and r.effective_from = old.effective_from;
+        delete from mrprompt_internal.price_rows r where r.id = old.id returning r.* into replaced;
         if not found then
             raise exception using errcode = 'PT400',
                 message = format('the price of %s at %s comes with mrprompt and cannot be deleted', old.model, old.provider),
                 hint = 'Insert a price of your own for the model: it comes first.';
         end if;
-        return old;
-    elsif tg_op = 'UPDATE' then
-        update mrprompt_internal.price_rows r
-        set provider = new.provider, model = new.model, effective_from = coalesce(new.effective_from, now()), input = new.input, output = new.output,
-            cached = new.cached, cache_write = new.cache_write, source = new.source
-        where r.provider = old.provider and r.model = old.model and r.effective_from = old.effective_from;
-        if found then
-            return new;
+    else
+        row_ := jsonb_populate_record(null::mrprompt_internal.price_rows, to_jsonb(new));
+        row_.id := mrprompt_internal.uuidv7();
+        row_.effective_from := coalesce(row_.effective_from, now());
+        if tg_op = 'UPDATE' then
+            select * into replaced from mrprompt_internal.price_rows r where r.id = old.id for update;
         end if;
+        if replaced.id is null then
+            insert into mrprompt_internal.price_rows values (row_.*);
+        else
+            execute (
+                select format('update mrprompt_internal.price_rows r set (%s) = row(%s) where r.id = $2',
+                    string_agg(quote_ident(a.attname), ', '), string_agg('$1.' || quote_ident(a.attname), ', '))
+                from pg_attribute a
+                where a.attrelid = 'mrprompt_internal.price_rows'::regclass and a.attnum > 0 and not a.attisdropped) using row_, old.id;
+        end if;
+        new.id := row_.id;
     end if;
-    insert into mrprompt_internal.price_rows (provider, model, effective_from, input, output, cached, cache_write, source)
-    values (new.provider, new.model, coalesce(new.effective_from, now()), new.input, new.output, new.cached, new.cache_write, new.source);
-    return new;
+    -- The ledger may name it.
+    if replaced.id is not null then
+        replaced.replaced_at := clock_timestamp();
+        insert into mrprompt_internal.price_rows values (replaced.*);
+    end if;
+    return case tg_op when 'DELETE' then old else new end;
+exception when unique_violation then
+    raise exception using errcode = 'PT409',
+        message = format('%s at %s has a price from that moment on already', new.model, new.provider),
+        detail = format('effective_from %s, service_tier %s, above_tokens %s', row_.effective_from, row_.service_tier, row_.above_tokens),
+        hint = 'Update that row, or insert one with another effective_from.';
 end
 $$;
 create trigger write_price instead of insert or update or delete on mrprompt.prices
     for each row execute function mrprompt_internal.write_price();
 
--- From LiteLLM's model_prices_and_context_window.json of mid-2026; check against the provider's page before you bill by it.
-insert into mrprompt_internal.price_presets (provider, model, input, output, cached, cache_write, source)
-select provider, model, input, output, cached, cache_write, 'LiteLLM price map, mid-2026'
-from (values
-    ('openai', 'gpt-4o', 2.5e-06, 1e-05, 1.25e-06, null),
-    ('openai', 'gpt-4o-mini', 1.5e-07, 6e-07, 7.5e-08, null),
-    ('openai', 'gpt-5', 1.25e-06, 1e-05, 1.25e-07, null),
-    ('anthropic', 'claude-sonnet-4-5', 3e-06, 1.5e-05, 3e-07, 3.75e-06),
-    ('anthropic', 'claude-sonnet-4-6', 3e-06, 1.5e-05, 3e-07, 3.75e-06),
-    ('anthropic', 'claude-sonnet-5', 2e-06, 1e-05, 2e-07, 2.5e-06),
-    ('anthropic', 'claude-opus-4-5', 5e-06, 2.5e-05, 5e-07, 6.25e-06),
-    ('anthropic', 'claude-opus-4-6', 5e-06, 2.5e-05, 5e-07, 6.25e-06),
-    ('anthropic', 'claude-opus-4-7', 5e-06, 2.5e-05, 5e-07, 6.25e-06),
-    ('anthropic', 'claude-opus-4-8', 5e-06, 2.5e-05, 5e-07, 6.25e-06)
-) as known (provider, model, input, output, cached, cache_write);
+-- Which price, and what it comes to.
 
+create function mrprompt_internal.prices_of(provider text, model text, answered_by text, moment timestamptz)
+    returns setof mrprompt_internal.price_rows
+    language plpgsql stable rows 2 set search_path = pg_catalog, pg_temp
+as $$
+declare
+    asked constant text := coalesce((mrprompt_internal.model_of(provider, model)).priced_as, model);
+begin
+    -- Of all that would fit one name of one table is taken, with its tiers: the prices of an admin and a preset never mix.
+    return query
+    select distinct on (b.service_tier, b.above_tokens) (b.price).*
+    from (
+        select p.*, rank() over (order by p.model = asked desc, p.place) as rank
+        from (select r as price, r.model, r.service_tier, r.above_tokens, r.effective_from, 1 as place
+              from mrprompt_internal.price_rows r
+              where r.provider = prices_of.provider and r.model in (asked, answered_by) and r.replaced_at is null and r.effective_from <= moment
+              union all
+              select row(r.*)::mrprompt_internal.price_rows, r.model, r.service_tier, r.above_tokens, r.effective_from, 2
+              from mrprompt_internal.price_presets r
+              where r.provider = prices_of.provider and r.model in (asked, answered_by) and r.replaced_at is null and r.effective_from <= moment) p) b
+    where b.rank = 1
+    order by b.service_tier, b.above_tokens, b.effective_from desc;
+    if found then
+        return;
+    end if;
+    return query
+    select distinct on (b.service_tier, b.above_tokens) (b.price).*
+    from (
+        select p.*, rank() over (order by starts_with(asked, rtrim(p.model, '*')) desc, length(p.model) desc, p.place) as rank
+        from (select r as price, r.model, r.service_tier, r.above_tokens, r.effective_from, 1 as place
+              from mrprompt_internal.price_rows r
+              where r.provider = prices_of.provider and r.model like '%*' and r.replaced_at is null and r.effective_from <= moment
+              union all
+              select row(r.*)::mrprompt_internal.price_rows, r.model, r.service_tier, r.above_tokens, r.effective_from, 2
+              from mrprompt_internal.price_presets r
+              where r.provider = prices_of.provider and r.model like '%*' and r.replaced_at is null and r.effective_from <= moment) p
+        where starts_with(asked, rtrim(p.model, '*')) or starts_with(answered_by, rtrim(p.model, '*'))) b
+    where b.rank = 1
+    order by b.service_tier, b.above_tokens, b.effective_from desc;
+end
+$$;
+comment on function mrprompt_internal.prices_of(text, text, text, timestamptz) is
+    'The prices in force, one per service tier and size: of the model asked for (or of what it is priced as), else of the model that '
+    'answered; exact names before those with a star, admins'' before presets. No row: the price is unknown.';
+
+create function mrprompt_internal.served_tier(said text) returns text
+    language sql immutable parallel safe
+    return case when said in ('batch', 'flex', 'priority') then said when said = 'fast' then 'priority' else 'standard' end;
+comment on function mrprompt_internal.served_tier(text) is 'The service tier of prices for what a provider says (OpenAI and Anthropic say default, auto, standard, … too).';
+
+create function mrprompt_internal.cost_of(
+    price mrprompt_internal.price_rows, prompt numeric, completion numeric, cached numeric, cache_write numeric, cache_write_1h numeric,
+    reasoning numeric, audio_prompt numeric, audio_completion numeric, images numeric, seconds numeric, characters numeric) returns numeric
+    language sql immutable
+    return coalesce((price).per_request, 0)
+        + greatest(prompt - coalesce(cached, 0) - coalesce(cache_write, 0) - coalesce(audio_prompt, 0), 0) * (price).input
+        + coalesce(cached, 0) * coalesce((price).cached, (price).input)
+        + greatest(coalesce(cache_write, 0) - coalesce(cache_write_1h, 0), 0) * coalesce((price).cache_write, (price).input)
+        + least(coalesce(cache_write_1h, 0), coalesce(cache_write, 0)) * coalesce((price).cache_write_1h, (price).cache_write, (price).input)
+        + coalesce(audio_prompt, 0) * coalesce((price).audio_input, (price).input)
+        + greatest(coalesce(completion, 0) - coalesce(reasoning, 0) - coalesce(audio_completion, 0), 0) * (price).output
+        + least(coalesce(reasoning, 0), coalesce(completion, 0)) * coalesce((price).reasoning, (price).output)
+        + coalesce(audio_completion, 0) * coalesce((price).audio_output, (price).output)
+        + coalesce(images * (price).image, 0) + coalesce(seconds * (price).per_second, 0) + coalesce(characters * (price).per_character, 0);
+comment on function mrprompt_internal.cost_of(mrprompt_internal.price_rows, numeric, numeric, numeric, numeric, numeric, numeric, numeric,
+    numeric, numeric, numeric, numeric) is
+    'USD: prompt includes cached, cache_write and audio_prompt tokens, cache_write includes cache_write_1h, completion includes reasoning and audio_completion. Null: no price.';
+
+-- From LiteLLM's model_prices_and_context_window.json of mid-2026; check against the provider's page before you bill by it.
+insert into mrprompt_internal.price_presets (id, provider, model, service_tier, above_tokens, input, output, cached, cache_write, cache_write_1h,
+    audio_input, audio_output, source)
+select md5(concat_ws(' ', provider, model, service_tier, above_tokens, '2025-01-01'))::uuid,
+    provider, model, service_tier, above_tokens, input, output, cached, cache_write, cache_write_1h, audio_input, audio_output, 'LiteLLM price map, mid-2026'
+from (values
+    ('openai', 'gpt-4o', 'standard', 0, 2.5e-06, 1e-05, 1.25e-06, null, null, null, null),
+    ('openai', 'gpt-4o', 'batch', 0, 1.25e-06, 5e-06, null, null, null, null, null),
+    ('openai', 'gpt-4o', 'priority', 0, 4.25e-06, 1.7e-05, 2.125e-06, null, null, null, null),
+    ('openai', 'gpt-4o-mini', 'standard', 0, 1.5e-07, 6e-07, 7.5e-08, null, null, null, null),
+    ('openai', 'gpt-4o-mini', 'batch', 0, 7.5e-08, 3e-07, null, null, null, null, null),
+    ('openai', 'gpt-4o-mini', 'priority', 0, 2.5e-07, 1e-06, 1.25e-07, null, null, null, null),
+    ('openai', 'gpt-5', 'standard', 0, 1.25e-06, 1e-05, 1.25e-07, null, null, null, null),
+    ('openai', 'gpt-5', 'flex', 0, 6.25e-07, 5e-06, 6.25e-08, null, null, null, null),
+    ('openai', 'gpt-5', 'priority', 0, 2.5e-06, 2e-05, 2.5e-07, null, null, null, null),
+    ('openai', 'gpt-4o-audio-preview', 'standard', 0, 2.5e-06, 1e-05, null, null, null, 4e-05, 8e-05),
+    ('openai', 'text-embedding-3-small', 'standard', 0, 2e-08, 0, null, null, null, null, null),
+    ('openai', 'text-embedding-3-small', 'batch', 0, 1e-08, 0, null, null, null, null, null),
+    ('openai', 'text-embedding-3-large', 'standard', 0, 1.3e-07, 0, null, null, null, null, null),
+    ('anthropic', 'claude-sonnet-4-20250514', 'standard', 0, 3e-06, 1.5e-05, 3e-07, 3.75e-06, 6e-06, null, null),
+    ('anthropic', 'claude-sonnet-4-20250514', 'standard', 200000, 6e-06, 2.25e-05, 6e-07, 7.5e-06, 1.2e-05, null, null),
+    ('anthropic', 'claude-sonnet-4-5*', 'standard', 0, 3e-06, 1.5e-05, 3e-07, 3.75e-06, 6e-06, null, null),
+    ('anthropic', 'claude-sonnet-4-5*', 'standard', 200000, 6e-06, 2.25e-05, 6e-07, 7.5e-06, 1.2e-05, null, null),
+    ('anthropic', 'claude-sonnet-4-6*', 'standard', 0, 3e-06, 1.5e-05, 3e-07, 3.75e-06, 6e-06, null, null),
+    ('anthropic', 'claude-sonnet-5*', 'standard', 0, 2e-06, 1e-05, 2e-07, 2.5e-06, 4e-06, null, null),
+    ('anthropic', 'claude-opus-4-5*', 'standard', 0, 5e-06, 2.5e-05, 5e-07, 6.25e-06, 1e-05, null, null),
+    ('anthropic', 'claude-opus-4-6*', 'standard', 0, 5e-06, 2.5e-05, 5e-07, 6.25e-06, 1e-05, null, null),
+    ('anthropic', 'claude-opus-4-7*', 'standard', 0, 5e-06, 2.5e-05, 5e-07, 6.25e-06, 1e-05, null, null),
+    ('anthropic', 'claude-opus-4-8*', 'standard', 0, 5e-06, 2.5e-05, 5e-07, 6.25e-06, 1e-05, null, null)
+) as known (provider, model, service_tier, above_tokens, input, output, cached, cache_write, cache_write_1h, audio_input, audio_output);
+
+insert into mrprompt_internal.model_presets (provider, model, max_output_tokens, context_tokens, image_tokens, source) values
+    ('openai', 'gpt-4o', 16384, 128000, 1445, 'LiteLLM price map, mid-2026; 8 tiles of 170 and 85'),
+    ('openai', 'gpt-4o-mini', 16384, 128000, 48169, 'LiteLLM price map, mid-2026; 8 tiles of 5667 and 2833'),
+    ('anthropic', 'claude-sonnet-4-20250514', 64000, 1000000, 1600, 'LiteLLM price map, mid-2026'),
+    ('anthropic', 'claude-sonnet-4-5*', 64000, 200000, 1600, 'LiteLLM price map, mid-2026');

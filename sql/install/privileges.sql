@@ -44,11 +44,12 @@ grant select on mrprompt.requests, mrprompt.responses, mrprompt.deltas, mrprompt
 grant select on mrprompt.usage, mrprompt.usage_by_day, mrprompt.usage_by_user, mrprompt.usage_by_model, mrprompt.usage_by_provider,
     mrprompt.usage_by_key, mrprompt.usage_by_agent to mrprompt_user, mrprompt_analyst, mrprompt_admin;
 grant select on mrprompt.providers, mrprompt_internal.provider_presets, mrprompt_internal.provider_rows,
-    mrprompt.prices, mrprompt_internal.price_presets, mrprompt_internal.price_rows
+    mrprompt.prices, mrprompt.price_versions, mrprompt_internal.price_presets, mrprompt_internal.price_rows,
+    mrprompt.models, mrprompt_internal.model_presets, mrprompt_internal.model_rows
     to mrprompt_user, mrprompt_analyst, mrprompt_admin;
 
 -- Administration.
-grant insert, update, delete on mrprompt.providers, mrprompt.prices to mrprompt_admin;
+grant insert, update, delete on mrprompt.providers, mrprompt.prices, mrprompt.models to mrprompt_admin;
 grant execute on function mrprompt.add_user, mrprompt_internal.add_user, mrprompt.pause, mrprompt.resume, mrprompt_internal.set_pause,
     mrprompt_internal.count_in_flight, mrprompt.resume_here, mrprompt_internal.resume_here, mrprompt.doctor,
     mrprompt_internal.require_admin, mrprompt_internal.keyring_state, mrprompt_internal.preload_libraries, mrprompt_internal.special_host to mrprompt_admin;

@@ -1,6 +1,6 @@
 -- The queue and the fetchers' leases: written by the contract, and by enqueue; users never touch a row of them.
 -- What runs once per call or request is plpgsql, which keeps its plans: a function in SQL is planned anew each time.
--- Lock order, where a call locks several: fetchers, queue, requests; rows of one table by key.
+-- Lock order, where a call locks several: fetchers, queue, requests, then as meters.sql says; rows of one table by key.
 
 create table mrprompt_internal.queue (
     request_id uuid primary key,
@@ -19,13 +19,25 @@ create table mrprompt_internal.queue (
     model text not null,
     tag bigint not null,
     ready boolean not null default true,
-    waits_for text check (waits_for in ('retry', 'cooldown', 'pause'))
+    waits_for text check (waits_for in ('retry', 'cooldown', 'pause', 'limit', 'budget')),
+    prompt_bound bigint not null default 0,
+    output_bound bigint,
+    choices integer not null default 1,
+    images integer,
+    special text[],
+    hold numeric,
+    counters bigint[],
+    buckets bigint[],
+    reserved bigint,
+    output_limit bigint,
+    blocked_by bigint
 ) with (fillfactor = 70, autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 2000,
         autovacuum_analyze_scale_factor = 0, autovacuum_analyze_threshold = 100000, autovacuum_vacuum_cost_delay = 0);
 create index queue_ready on mrprompt_internal.queue (tag, request_id) where fetcher_id is null and ready and not alone;
 create index queue_flow on mrprompt_internal.queue (user_id, priority, tag) where fetcher_id is null;
 create index queue_waiting on mrprompt_internal.queue (ready_at) where fetcher_id is null and not ready;
 create index queue_put_aside on mrprompt_internal.queue (waits_for, provider, model) where fetcher_id is null and not ready;
+create index queue_blocked on mrprompt_internal.queue (blocked_by, tag) where blocked_by is not null;
 create index queue_claimed on mrprompt_internal.queue (fetcher_id) where fetcher_id is not null;
 create index queue_alone on mrprompt_internal.queue (ready_at) where alone;
 create index queue_expiring on mrprompt_internal.queue (expires_at) where expires_at is not null;
@@ -38,6 +50,13 @@ comment on column mrprompt_internal.queue.tag is
     'Its place: claims take the lowest. Tags of one user and priority are a step apart, so that users share (next_tag).';
 comment on column mrprompt_internal.queue.ready is 'Whether a claim may take it; if not, it is made ready at ready_at.';
 comment on column mrprompt_internal.queue.waits_for is 'What a row that is not ready waits for.';
+comment on column mrprompt_internal.queue.prompt_bound is 'Tokens that the prompt has at most, its images aside (bounds_of).';
+comment on column mrprompt_internal.queue.output_bound is 'The output limit that the payload names, per answer; null: none.';
+comment on column mrprompt_internal.queue.special is 'Which prices beside the ordinary ones may apply: 1h, audio, a service tier.';
+comment on column mrprompt_internal.queue.hold is 'In flight: USD held on each of the counters.';
+comment on column mrprompt_internal.queue.buckets is 'In flight: the rate limits it counts in, with reserved tokens.';
+comment on column mrprompt_internal.queue.output_limit is 'In flight: the output limit that it is sent with, where a budget or limit needs one.';
+comment on column mrprompt_internal.queue.blocked_by is 'The counter or bucket whose change would let it go on.';
 
 create sequence mrprompt_internal.virtual_time as bigint minvalue 0 start 0;
 comment on sequence mrprompt_internal.virtual_time is
@@ -119,14 +138,16 @@ comment on column mrprompt_internal.cooldowns.probe is 'After an auth error or f
 
 create table mrprompt_internal.releases (
     id uuid primary key default mrprompt_internal.uuidv7(),
-    kind text not null check (kind in ('pause', 'cooldown')),
+    kind text not null check (kind in ('pause', 'cooldown', 'budget')),
     provider varchar(50),
     key_id uuid,
     model text,
-    by_role name
+    by_role name,
+    rule_id uuid
 );
 comment on table mrprompt_internal.releases is
-    'Wishes to end cooldowns, and pauses that were ended: the contract makes ready what waits for them. Null: any.';
+    'Wishes to end cooldowns, pauses that were ended, and budgets and limits that were changed: the contract makes ready what waits for them. Null: any.';
+comment on column mrprompt_internal.releases.rule_id is 'The budget or rate limit.';
 comment on column mrprompt_internal.releases.by_role is 'Who called end_cooldown(); null: a probe, a new secret or resume() did.';
 
 create table mrprompt_internal.homes (

@@ -27,7 +27,8 @@ create table mrprompt.requests (
     priority smallint not null default 0 check (priority between -3 and 3),
     options json,
     batch_id uuid,
-    kind text not null default 'chat' check (kind in ('chat', 'verify'))
+    kind text not null default 'chat' check (kind in ('chat', 'verify')),
+    tags text[]
 ) with (fillfactor = 80, autovacuum_vacuum_scale_factor = 0.05, autovacuum_vacuum_cost_delay = 0);
 create index requests_user on mrprompt.requests (user_id, id desc);
 create unique index requests_idempotency on mrprompt.requests (user_id, idempotency_key) where idempotency_key is not null;
@@ -47,8 +48,9 @@ comment on column mrprompt.requests.priority is
     '-3 to 3: each step up is four times the share of the fetchers. Above 0 by those who may act for others only.';
 comment on column mrprompt.requests.options is
     'How it is delivered, in front of the provider''s row: max_failures, connect_timeout_ms, first_byte_timeout_ms, '
-    'idle_timeout_ms, total_timeout_ms, backoff_base_ms, backoff_cap_ms, retry_on, no_retry_on.';
+    'idle_timeout_ms, total_timeout_ms, backoff_base_ms, backoff_cap_ms, retry_on, no_retry_on; on_limit: wait or refuse.';
 comment on column mrprompt.requests.kind is 'chat, or verify: a call that only shows whether the provider takes the key.';
+comment on column mrprompt.requests.tags is 'metadata''s array "tags": what budgets and reports can go by.';
 comment on column mrprompt.requests.batch_id is 'The batch it was queued with, if any.';
 
 create table mrprompt.responses (

@@ -1,25 +1,5 @@
 -- The contract's settle: the outcome of an attempt, its answer, its ledger row and the request's next state, in one commit.
 
-create function mrprompt_internal.price_at(provider text, model text, answered_by text, moment timestamptz)
-    returns table (input numeric, output numeric, cached numeric, cache_write numeric)
-    language sql stable
-begin atomic
-    select p.input, p.output, coalesce(p.cached, p.input), coalesce(p.cache_write, p.input)
-    from (
-        select 1 as place, r.model, r.effective_from, r.input, r.output, r.cached, r.cache_write
-        from mrprompt_internal.price_rows r
-        where r.provider = price_at.provider and r.model in (price_at.model, answered_by) and r.effective_from <= moment
-        union all
-        select 2, r.model, r.effective_from, r.input, r.output, r.cached, r.cache_write
-        from mrprompt_internal.price_presets r
-        where r.provider = price_at.provider and r.model in (price_at.model, answered_by) and r.effective_from <= moment
-    ) p
-    order by p.model = price_at.model desc, p.place, p.effective_from desc
-    limit 1;
-end;
-comment on function mrprompt_internal.price_at(text, text, text, timestamptz) is
-    'The price in force: of the model asked for, else of the model that answered; no row where neither has one.';
-
 create function mrprompt_internal.settle(args json) returns json
     language plpgsql security definer set search_path = pg_catalog, pg_temp
     set lock_timeout = '1s' set jit = off set enable_seqscan = off set enable_mergejoin = off
@@ -105,9 +85,12 @@ create function mrprompt_internal.settle_items(fetcher_id uuid, outcomes json) r
     language plpgsql set search_path = pg_catalog, pg_temp
 as $$
 declare
+    -- First: the roll-ups close a time once every transaction that was there before its end is over.
+    xid constant xid8 := pg_current_xact_id();
     moment constant timestamptz := clock_timestamp();
     settled uuid[];
     found_ record;
+    orphans record;
     busy json;
     stale json;
 begin
@@ -119,8 +102,10 @@ begin
             retry_after_ms bigint, counts_as_failure boolean, cooldown json)
         order by o.request, o.attempt
     ), ended as materialized (
-        select o.*, r.user_id, r.provider, r.model, r.key_id, r.agent_name, r.kind, f.failures as failures_now,
-            u.prompt_tokens, u.completion_tokens, u.cached_tokens, u.cache_write_tokens, u.reasoning_tokens, coalesce(u.estimated, false) as estimated,
+        select o.*, r.user_id, r.provider, r.model, r.key_id, r.agent_name, r.tags, r.kind, f.failures as failures_now,
+            u.prompt_tokens, u.completion_tokens, u.cached_tokens, u.cache_write_tokens, u.cache_write_1h_tokens, u.reasoning_tokens,
+            u.audio_prompt_tokens, u.audio_completion_tokens, coalesce(u.estimated, false) as estimated,
+            left(u.service_tier, 50) as service_tier, u.provider_cost, coalesce(a.model, '') as priced_by, q.images, q.hold, q.counters, q.buckets, q.reserved,
             a.content, a.tool_calls, a.refusal, a.reasoning, a.finish_reason, a.model as answered_by,
             a.provider_response_id, a.raw,
             x.type as error_type, x.status as error_status, x.message as error_message,
@@ -131,15 +116,16 @@ begin
         from o
         -- A row that somebody else holds is not waited for: the fetcher sends it again.
         cross join lateral (
-            select q.attempt, q.expires_at from mrprompt_internal.queue q
+            select q.attempt, q.expires_at, q.images, q.hold, q.counters, q.buckets, q.reserved from mrprompt_internal.queue q
             where q.request_id = o.request and q.attempt = o.attempt
               and q.fetcher_id is not distinct from settle_items.fetcher_id  -- by its key, not by the claims' index
             for update skip locked) q
         cross join lateral (select r.* from mrprompt.requests r where r.id = o.request for no key update skip locked) r
         cross join lateral (select r.failures + coalesce(o.counts_as_failure and o.result = 'retry', false)::int as failures) f
         left join lateral json_to_record(o.usage) as u (
-            prompt_tokens bigint, completion_tokens bigint, cached_tokens bigint, cache_write_tokens bigint,
-            reasoning_tokens bigint, estimated boolean) on true
+            prompt_tokens bigint, completion_tokens bigint, cached_tokens bigint, cache_write_tokens bigint, cache_write_1h_tokens bigint,
+            reasoning_tokens bigint, audio_prompt_tokens bigint, audio_completion_tokens bigint, estimated boolean, service_tier text,
+            provider_cost numeric) on true
         left join lateral json_to_record(o.response) as a (
             content text, tool_calls json, refusal text, reasoning text, finish_reason text, model text,
             provider_response_id text, raw json) on true
@@ -153,32 +139,41 @@ begin
         where e.status_now <> 'queued' and json_typeof(e.response) = 'object' and e.kind = 'chat'
         on conflict (request_id) do nothing
     ), prices as materialized (
-        select d.provider, d.model, d.answered_by, p.*
-        from (select distinct e.provider, e.model, coalesce(e.answered_by, '') as answered_by from ended e) d
-        left join lateral mrprompt_internal.price_at(d.provider, d.model, d.answered_by, moment) p on true
+        select d.provider as at, d.model as asked, d.priced_by, p.price, (p.price).service_tier as tier, (p.price).above_tokens as above
+        from (select distinct e.provider, e.model, e.priced_by from ended e) d
+        cross join lateral (select p as price from mrprompt_internal.prices_of(d.provider, d.model, nullif(d.priced_by, ''), moment) p) p
     ), ledger as (
         insert into mrprompt.usage (request_id, attempt, slot, user_id, provider, model, key_id, agent_name, outcome,
             prompt_tokens, completion_tokens, cached_tokens, cache_write_tokens, reasoning_tokens, cost, price_known,
-            first_token_ms, total_ms, http_status, error_type, provider_request_id, estimated)
+            first_token_ms, total_ms, http_status, error_type, provider_request_id, estimated, finished_at, price_id, service_tier,
+            cache_write_1h_tokens, audio_prompt_tokens, audio_completion_tokens, images, provider_cost, tags, counters, hold)
         select e.request, e.attempt, mrprompt_internal.slot_of(e.request), e.user_id, e.provider, e.model, e.key_id, e.agent_name,
             case e.result when 'succeeded' then 'succeeded' when 'cancelled' then 'cancelled' else 'failed' end,
             e.prompt_tokens, e.completion_tokens, e.cached_tokens, e.cache_write_tokens, e.reasoning_tokens,
             case
-                when least(e.prompt_tokens, e.completion_tokens, e.cached_tokens, e.cache_write_tokens, e.reasoning_tokens) < 0 then
+                when least(e.prompt_tokens, e.completion_tokens, e.cached_tokens, e.cache_write_tokens, e.cache_write_1h_tokens, e.reasoning_tokens,
+                           e.audio_prompt_tokens, e.audio_completion_tokens) < 0 then
                     mrprompt_internal.refuse_outcome('a count of tokens is negative')::numeric
                 when e.kind = 'verify' then 0
                 when e.prompt_tokens is null then
                     -- Refused by the provider, or never sent: nothing was charged. Otherwise nobody knows.
                     case when e.http_status >= 400
                         or e.error_type in ('connect_failed', 'tls_failed', 'connect_timeout', 'url_refused') then 0 end
-                else greatest(e.prompt_tokens - coalesce(e.cached_tokens, 0) - coalesce(e.cache_write_tokens, 0), 0) * p.input
-                    + coalesce(e.cached_tokens, 0) * p.cached + coalesce(e.cache_write_tokens, 0) * p.cache_write
-                    + coalesce(e.completion_tokens, 0) * p.output
+                else mrprompt_internal.cost_of(p.price, e.prompt_tokens, e.completion_tokens, e.cached_tokens, e.cache_write_tokens,
+                    e.cache_write_1h_tokens, e.reasoning_tokens, e.audio_prompt_tokens, e.audio_completion_tokens, e.images, null, null)
             end,
-            p.input is not null or e.kind = 'verify', e.first_token_ms, e.total_ms, e.http_status, e.error_type, e.provider_request_id, e.estimated
+            (p.price).id is not null or e.kind = 'verify', e.first_token_ms, e.total_ms, e.http_status, e.error_type, e.provider_request_id,
+            e.estimated, moment, case when e.prompt_tokens is not null then (p.price).id end, e.service_tier,
+            nullif(e.cache_write_1h_tokens, 0), nullif(e.audio_prompt_tokens, 0), nullif(e.audio_completion_tokens, 0), e.images,
+            e.provider_cost, e.tags, e.counters, e.hold
         from ended e
-        join prices p on p.provider = e.provider and p.model = e.model and p.answered_by = coalesce(e.answered_by, '')
+        left join lateral (
+            select p.price from prices p
+            where p.at = e.provider and p.asked = e.model and p.priced_by = e.priced_by
+              and p.tier in ('standard', mrprompt_internal.served_tier(e.service_tier)) and p.above < greatest(e.prompt_tokens, 1)
+            order by p.tier <> 'standard' desc, p.above desc limit 1) p on true
         on conflict (request_id, attempt, slot) do nothing
+        returning usage.request_id, usage.cost
     ), state as (
         update mrprompt.requests r
         set status = e.status_now,
@@ -193,9 +188,12 @@ begin
         where q.request_id = any (array(select e.request from ended e where e.status_now <> 'queued'))
     )
     select array_agg(e.request) as requests, array_agg(e.attempt) as attempts, (select count(*) from o) as asked,
+        bool_or(e.counters is not null or e.buckets is not null) as metered,
+        array_agg(e.hold) as holds, array_agg(e.counters::text) as counters, array_agg(e.buckets::text) as buckets,
+        array_agg(e.reserved) as reserved, array_agg(l.cost) as costs, array_agg(e.prompt_tokens + e.completion_tokens) as used,
         bool_or(json_array_length(e.deltas) > 0) as tails, bool_or(e.result <> 'succeeded') as troubles,
         bool_or(json_typeof(e.cooldown) = 'object') as cooldowns, bool_or(e.kind = 'verify') as verifications
-    into found_ from ended e;
+    into found_ from ended e left join ledger l on l.request_id = e.request;
     settled := found_.requests;
 
     -- What only some outcomes need stands by itself: the statement above is every answer's way, and quick to start.
@@ -218,22 +216,35 @@ begin
           and o.result <> 'succeeded'
         on conflict (request_id, attempt) do nothing;
         update mrprompt_internal.queue q
-        set fetcher_id = null, claimed_at = null, ready = false, waits_for = 'retry', ready_at = r.not_before
+        set fetcher_id = null, claimed_at = null, ready = false, waits_for = 'retry', ready_at = r.not_before,
+            hold = null, counters = null, buckets = null, reserved = null, output_limit = null
         from mrprompt.requests r
         where q.request_id = any (settled) and r.id = q.request_id and r.status = 'queued';
     end if;
     if coalesce(cardinality(settled), 0) < found_.asked then
         -- Somebody deleted the request while it ran: nothing is left to settle.
-        delete from mrprompt_internal.queue q
-        where q.request_id = any (array(select o.request from json_to_recordset(outcomes) as o (request uuid)))
-          and q.fetcher_id = settle_items.fetcher_id
-          and not exists (select from mrprompt.requests r where r.id = q.request_id);
+        with gone as (
+            delete from mrprompt_internal.queue q
+            where q.request_id = any (array(select o.request from json_to_recordset(outcomes) as o (request uuid)))
+              and q.fetcher_id = settle_items.fetcher_id
+              and not exists (select from mrprompt.requests r where r.id = q.request_id)
+            returning q.*
+        )
+        select array_agg(g.hold) as holds, array_agg(g.counters::text) as counters, array_agg(g.buckets::text) as buckets,
+            array_agg(g.reserved) as reserved
+        into orphans from gone g where g.counters is not null or g.buckets is not null;
+        if orphans.holds is not null then
+            perform mrprompt_internal.release_meters(orphans.holds, orphans.counters, orphans.buckets, orphans.reserved, null, null);
+        end if;
         select json_agg(o.request) filter (where q.request_id is not null), json_agg(o.request) filter (where q.request_id is null)
         into busy, stale
         from json_to_recordset(outcomes) as o (request uuid, attempt int)
         left join mrprompt_internal.queue q
             on q.request_id = o.request and q.attempt = o.attempt and q.fetcher_id = settle_items.fetcher_id
         where settled is null or o.request <> all (settled);
+    end if;
+    if found_.metered then
+        perform mrprompt_internal.release_meters(found_.holds, found_.counters, found_.buckets, found_.reserved, found_.costs, found_.used);
     end if;
     if found_.cooldowns or found_.verifications then
         perform mrprompt_internal.note_keys(outcomes, settled);

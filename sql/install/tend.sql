@@ -17,15 +17,51 @@ comment on function mrprompt_internal.finish(uuid[], text, text, text) is 'Ends 
 create function mrprompt_internal.note_lost(ids uuid[], outcome text, error_type text, error_message text, retry_at timestamptz) returns void
     language plpgsql set search_path = pg_catalog, pg_temp
 as $$
+declare
+    xid constant xid8 := pg_current_xact_id();  -- before the time, as settle_items has it
+    moment constant timestamptz := clock_timestamp();
+    ended record;
 begin
-    insert into mrprompt.usage (request_id, attempt, slot, user_id, provider, model, key_id, agent_name, outcome,
-        cost, price_known, error_type)
-    select q.request_id, q.attempt, mrprompt_internal.slot_of(q.request_id), r.user_id, r.provider, r.model, r.key_id,
-        r.agent_name, note_lost.outcome, case when note_lost.outcome = 'lost' then 0 end,
-        exists (select from mrprompt_internal.price_at(r.provider, r.model, null, clock_timestamp())), note_lost.error_type
-    from mrprompt_internal.queue q join mrprompt.requests r on r.id = q.request_id
-    where q.request_id = any (ids)
-    on conflict (request_id, attempt, slot) do nothing;
+    with attempts as materialized (
+        select q.*, r.agent_name, r.tags, r.kind,
+            -- A token is taken for four bytes of what was sent, and of what was seen to come back.
+            case when r.kind = 'chat' and note_lost.outcome = 'unknown' then
+                ceil((case when q.prompt_bound > 0 then q.prompt_bound else q.bytes end) / 4.0)::bigint + coalesce(q.images * 1000, 0) end as prompt_tokens,
+            case when r.kind = 'chat' and note_lost.outcome = 'unknown' then
+                (select coalesce(ceil(sum(octet_length(concat(d.content, d.reasoning, d.refusal, d.tool_calls::text))) / 4.0), 0)::bigint
+                 from mrprompt.deltas d where d.request_id = q.request_id and d.attempt = q.attempt) end as completion_tokens
+        from mrprompt_internal.queue q join mrprompt.requests r on r.id = q.request_id
+        where q.request_id = any (ids)
+    ), prices as materialized (
+        select d.provider as at, d.model as asked, (p.price).above_tokens as above, p.price
+        from (select distinct a.provider, a.model from attempts a) d
+        cross join lateral (select p as price from mrprompt_internal.prices_of(d.provider, d.model, null, moment) p where p.service_tier = 'standard') p
+    ), ledger as (
+        insert into mrprompt.usage (request_id, attempt, slot, user_id, provider, model, key_id, agent_name, outcome, prompt_tokens, completion_tokens,
+            cost, price_known, error_type, estimated, finished_at, price_id, images, tags, counters, hold)
+        select a.request_id, a.attempt, mrprompt_internal.slot_of(a.request_id), a.user_id, a.provider, a.model, a.key_id,
+            a.agent_name, note_lost.outcome, a.prompt_tokens, a.completion_tokens,
+            case when note_lost.outcome = 'lost' or a.kind = 'verify' then 0
+                else mrprompt_internal.cost_of(p.price, a.prompt_tokens, a.completion_tokens, 0, 0, 0, 0, 0, 0, a.images, null, null) end,
+            (p.price).id is not null or a.kind = 'verify', note_lost.error_type, a.prompt_tokens is not null, moment,
+            case when a.prompt_tokens is not null then (p.price).id end, a.images, a.tags, a.counters, a.hold
+        from attempts a
+        left join lateral (
+            select p.price from prices p where p.at = a.provider and p.asked = a.model and p.above < greatest(a.prompt_tokens, 1)
+            order by p.above desc limit 1) p on true
+        on conflict (request_id, attempt, slot) do nothing
+        returning usage.request_id, usage.cost
+    )
+    select array_agg(a.hold) as holds, array_agg(a.counters::text) as counters, array_agg(a.buckets::text) as buckets,
+        array_agg(a.reserved) as reserved, array_agg(l.cost) as costs, array_agg(a.prompt_tokens + a.completion_tokens) as used
+    into ended
+    from attempts a left join ledger l on l.request_id = a.request_id
+    where a.counters is not null or a.buckets is not null;
+    if ended.holds is not null then
+        perform mrprompt_internal.release_meters(ended.holds, ended.counters, ended.buckets, ended.reserved, ended.costs, ended.used);
+        update mrprompt_internal.queue q set hold = null, counters = null, buckets = null, reserved = null, output_limit = null
+        where q.request_id = any (ids);
+    end if;
     insert into mrprompt_internal.attempt_errors (request_id, attempt, error_message, retry_at, counted, fetcher_id)
     select q.request_id, q.attempt, note_lost.error_message, note_lost.retry_at, false, q.fetcher_id
     from mrprompt_internal.queue q where q.request_id = any (ids)
@@ -33,7 +69,7 @@ begin
 end
 $$;
 comment on function mrprompt_internal.note_lost(uuid[], text, text, text, timestamptz) is
-    'The ledger rows and reasons of attempts that no outcome will come for: unknown, or lost (never sent, cost 0).';
+    'The ledger rows and reasons of attempts that no outcome will come for: unknown (estimated), or lost (never sent, cost 0); ends their holds.';
 
 create function mrprompt_internal.requeue(ids uuid[], outcome text, died boolean) returns void
     language plpgsql set search_path = pg_catalog, pg_temp
@@ -247,6 +283,7 @@ begin
     cross join lateral (select mrprompt_internal.channel_name(u.user_id::text) as channel) c
     join mrprompt.requests r on r.user_id = u.user_id and r.id = any (ids);
     perform mrprompt_internal.notify_failures(ids);
+    perform mrprompt_internal.notify_alerts();
     return cardinality(ids);
 end
 $$;

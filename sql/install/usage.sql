@@ -22,8 +22,20 @@ create table mrprompt.usage (
     http_status integer,
     error_type text,
     provider_request_id text,
-    finished_at timestamptz not null default now(),
+    finished_at timestamptz not null default clock_timestamp(),
     estimated boolean not null default false,
+    price_id uuid,
+    service_tier text,
+    cache_write_1h_tokens bigint,
+    audio_prompt_tokens bigint,
+    audio_completion_tokens bigint,
+    images integer,
+    seconds numeric,
+    characters bigint,
+    provider_cost numeric,
+    tags text[],
+    counters bigint[],
+    hold numeric,
     primary key (request_id, attempt, slot)
 ) partition by list (slot);
 create index usage_user on mrprompt.usage (user_id, finished_at);
@@ -42,6 +54,20 @@ comment on column mrprompt.usage.total_ms is 'Milliseconds from the start to the
 
 comment on column mrprompt.usage.estimated is
     'The attempt broke off before the provider had said all its figures: a token is taken for four bytes of what was sent and seen.';
+
+comment on column mrprompt.usage.finished_at is 'When the attempt had ended and this row was written; set after the transaction''s id, which the roll-ups rely on.';
+comment on column mrprompt.usage.price_id is 'The row of mrprompt.price_versions that the cost comes from; null: no price was known, or none was needed.';
+comment on column mrprompt.usage.service_tier is 'As the provider said it was served; null: it did not say.';
+comment on column mrprompt.usage.cache_write_1h_tokens is 'Those of cache_write_tokens that are kept for an hour.';
+comment on column mrprompt.usage.audio_prompt_tokens is 'Those of prompt_tokens that are audio.';
+comment on column mrprompt.usage.audio_completion_tokens is 'Those of completion_tokens that are audio.';
+comment on column mrprompt.usage.images is 'Images in the prompt, where any.';
+comment on column mrprompt.usage.seconds is 'Seconds of audio, where they are charged.';
+comment on column mrprompt.usage.characters is 'Characters spoken, where they are charged.';
+comment on column mrprompt.usage.provider_cost is 'USD, where the provider says itself what it charged; for comparison, cost is what mrprompt.prices say.';
+comment on column mrprompt.usage.tags is 'The request''s tags: metadata''s array "tags".';
+comment on column mrprompt.usage.counters is 'The counters of budgets that it was held on and charged to.';
+comment on column mrprompt.usage.hold is 'USD held on those budgets before the call. A cost above it went over what could be bounded.';
 
 alter table mrprompt.usage enable row level security;
 create policy own_rows on mrprompt.usage for select to mrprompt_user

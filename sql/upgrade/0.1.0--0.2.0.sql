@@ -52,7 +52,8 @@ alter table mrprompt.requests
     add column priority smallint not null default 0 check (priority between -3 and 3),
     add column options json,
     add column batch_id uuid,
-    add column kind text not null default 'chat' check (kind in ('chat', 'verify'));
+    add column kind text not null default 'chat' check (kind in ('chat', 'verify')),
+    add column tags text[];
 
 alter table mrprompt.api_keys
     add column last_verified timestamptz,
@@ -61,7 +62,49 @@ alter table mrprompt.api_keys
 
 alter table mrprompt_internal.master_keys add column retired_at timestamptz;
 
-alter table mrprompt.usage add column estimated boolean not null default false;
+alter table mrprompt.usage
+    alter column finished_at set default clock_timestamp(),
+    add column estimated boolean not null default false,
+    add column price_id uuid,
+    add column service_tier text,
+    add column cache_write_1h_tokens bigint,
+    add column audio_prompt_tokens bigint,
+    add column audio_completion_tokens bigint,
+    add column images integer,
+    add column seconds numeric,
+    add column characters bigint,
+    add column provider_cost numeric,
+    add column tags text[],
+    add column counters bigint[],
+    add column hold numeric;
+
+do $prices$
+declare
+    name text;
+begin
+    foreach name in array array['price_presets', 'price_rows'] loop
+        execute format('alter table mrprompt_internal.%I
+            add constraint model_is_a_name_or_a_prefix_and_a_star check (model ~ ''^[^*]*[*]?$'' and model <> ''''),
+            add column cache_write_1h numeric constraint cache_write_1h_is_usd_per_token_below_one_cent check (cache_write_1h between 0 and 0.01),
+            add column reasoning numeric constraint reasoning_is_usd_per_token_below_one_cent check (reasoning between 0 and 0.01),
+            add column audio_input numeric constraint audio_input_is_usd_per_token_below_one_cent check (audio_input between 0 and 0.01),
+            add column audio_output numeric constraint audio_output_is_usd_per_token_below_one_cent check (audio_output between 0 and 0.01),
+            add column image numeric constraint image_is_usd_per_image_below_ten check (image between 0 and 10),
+            add column per_request numeric constraint per_request_is_usd_below_a_hundred check (per_request between 0 and 100),
+            add column per_second numeric constraint per_second_is_usd_per_second_below_one check (per_second between 0 and 1),
+            add column per_character numeric constraint per_character_is_usd_per_character_below_one_cent check (per_character between 0 and 0.01),
+            add column service_tier text not null default ''standard''
+                constraint service_tier_is_standard_batch_flex_or_priority check (service_tier in (''standard'', ''batch'', ''flex'', ''priority'')),
+            add column above_tokens bigint not null default 0 constraint above_tokens_is_not_negative check (above_tokens >= 0),
+            add column id uuid not null default mrprompt_internal.uuidv7(),
+            add column replaced_at timestamptz,
+            drop constraint %I,
+            add primary key (id)', name, name || '_pkey');
+    end loop;
+end
+$prices$;
+drop view mrprompt.prices;
+drop function mrprompt_internal.price_at(text, text, text, timestamptz);
 
 -- Rows that had no key of their own.
 alter table mrprompt.key_grants add column id uuid primary key default mrprompt_internal.uuidv7();
@@ -83,7 +126,19 @@ alter table mrprompt_internal.queue
     add column model text,
     add column tag bigint,
     add column ready boolean not null default true,
-    add column waits_for text check (waits_for in ('retry', 'cooldown', 'pause'));
+    add column waits_for text check (waits_for in ('retry', 'cooldown', 'pause', 'limit', 'budget')),
+    add column prompt_bound bigint not null default 0,
+    add column output_bound bigint,
+    add column choices integer not null default 1,
+    add column images integer,
+    add column special text[],
+    add column hold numeric,
+    add column counters bigint[],
+    add column buckets bigint[],
+    add column reserved bigint,
+    add column output_limit bigint,
+    add column blocked_by bigint;
+update mrprompt_internal.queue q set prompt_bound = q.bytes;
 -- Their requests are gone; tend would have removed them.
 delete from mrprompt_internal.queue q where not exists (select from mrprompt.requests r where r.id = q.request_id);
 update mrprompt_internal.queue q

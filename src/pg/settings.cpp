@@ -2,6 +2,7 @@
 #include "pg/settings.hpp"
 
 #include <climits>
+#include <string_view>
 
 #include "pg/boundary.hpp"
 
@@ -36,6 +37,8 @@ int attempt_retention_s = 90 * 24 * 60 * 60;
 int usage_retention_s = -1;
 int audit_retention_s = -1;
 char* default_provider = nullptr;
+char* unpriced_requests = nullptr;
+int default_output_limit = 4096;
 
 std::vector<std::string> list_certificate_directories() {
     List* names = NIL;
@@ -99,6 +102,12 @@ bool check_directory_list(char** value, void**, GucSource) {
     return valid;
 }
 
+bool check_unpriced_requests(char** value, void**, GucSource) {
+    const bool valid = std::string_view(*value) == "refuse" || std::string_view(*value) == "allow";
+    if (!valid) GUC_check_errdetail("It is refuse or allow.");
+    return valid;
+}
+
 const IntegerSetting kIntegers[] = {
     {"mrprompt.max_in_flight", "Requests that one fetcher has in flight at most.", &settings::max_in_flight,
      256, 1, 100'000, 0},
@@ -129,6 +138,9 @@ const IntegerSetting kIntegers[] = {
      &settings::max_queued_per_user, 100'000, 1, INT_MAX, 0},
     {"mrprompt.max_failures", "Failed attempts after which a request is given up.", &settings::max_failures,
      10, 1, 100, 0},
+    {"mrprompt.default_output_limit",
+     "Tokens that a budget holds for an answer, and that are asked for, where neither request nor model says.",
+     &settings::default_output_limit, 4096, 1, 10'000'000, 0},
     {"mrprompt.max_waiters", "Sessions that wait in wait_for_request and stream at the same time at most.",
      &settings::max_waiters, 64, 0, 100'000, 0},
     {"mrprompt.request_retention", "How long a request is kept after its end, with all that belongs to it.",
@@ -161,6 +173,9 @@ const TextSetting kTexts[] = {
      &settings::certificate_directories,
      "/etc/ssl/certs, /etc/pki/tls/certs, /etc/pki/ca-trust, /usr/local/share/ca-certificates", PGC_SIGHUP,
      GUC_LIST_INPUT, check_directory_list},
+    {"mrprompt.unpriced_requests", "What becomes of requests under a budget whose model has no price.",
+     "refuse, or allow: they hold nothing, and spend nothing that a budget could know.",
+     &settings::unpriced_requests, "refuse", PGC_SIGHUP, 0, check_unpriced_requests},
     {"mrprompt.default_provider", "Provider of a chat request that names none.", nullptr,
      &settings::default_provider, "", PGC_USERSET, 0, nullptr},
 };

@@ -38,6 +38,8 @@ extern int attempt_retention_s;
 extern int usage_retention_s;
 extern int audit_retention_s;
 extern char* default_provider;
+extern char* unpriced_requests;
+extern int default_output_limit;
 // The setting, split.
 std::vector<std::string> list_certificate_directories();
 }  // namespace settings

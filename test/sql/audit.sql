@@ -42,7 +42,7 @@ set session authorization audit_admin;
 insert into mrprompt.prices (provider, model, input, output, effective_from) values ('mine', 'm', 0.000001, 0.000002, '2026-01-01');
 update mrprompt.prices set output = 0.000003 where provider = 'mine';
 delete from mrprompt.prices where provider = 'mine';
-update mrprompt.prices set input = 0.001 where provider = 'openai' and model = 'gpt-4o' and preset;
+update mrprompt.prices set input = 0.001 where provider = 'openai' and model = 'gpt-4o' and service_tier = 'standard' and preset;
 select count(*), min(input), bool_or(preset) from mrprompt.prices where provider = 'openai' and model = 'gpt-4o';
 delete from mrprompt.prices where provider = 'openai' and model = 'gpt-4o';
 reset session authorization;

@@ -54,12 +54,12 @@ select t.why($$insert into mrprompt.providers (name, protocol, base_url, total_t
 -- prices: exact, effective-dated, in front of the presets
 select model, input, output, cached, cache_write from mrprompt.prices where provider = 'openai' and preset order by model;
 insert into mrprompt.prices (provider, model, input, output, effective_from) values ('openai', 'gpt-4o', 0.000002, 0.000008, '2026-01-01 00:00:00+00');
-select * from mrprompt_internal.price_at('openai', 'gpt-4o', null, '2026-06-01');
-select * from mrprompt_internal.price_at('openai', 'gpt-4o', null, '2025-06-01');
-select * from mrprompt_internal.price_at('openai', 'my-deployment', 'gpt-4o-mini', '2026-06-01');
-select * from mrprompt_internal.price_at('openai', 'unheard-of', 'unheard-of', '2026-06-01');
+select input, output, cached, cache_write from mrprompt_internal.prices_of('openai', 'gpt-4o', null, '2026-06-01');
+select input, output, cached, cache_write from mrprompt_internal.prices_of('openai', 'gpt-4o', null, '2025-06-01');
+select input, output, cached, cache_write from mrprompt_internal.prices_of('openai', 'my-deployment', 'gpt-4o-mini', '2026-06-01');
+select input, output, cached, cache_write from mrprompt_internal.prices_of('openai', 'unheard-of', 'unheard-of', '2026-06-01');
 update mrprompt.prices set input = 0.000003 where provider = 'openai' and model = 'gpt-4o' and effective_from = '2026-01-01 00:00:00+00';
-select input from mrprompt_internal.price_at('openai', 'gpt-4o', null, '2026-06-01');
+select input from mrprompt_internal.prices_of('openai', 'gpt-4o', null, '2026-06-01');
 \pset tuples_only on
 select t.why($$insert into mrprompt.prices (provider, model, input, output, effective_from) values ('openai', 'dear', 0.5, 0.5, '2026-01-01 00:00:00+00')$$);
 select t.why($$insert into mrprompt.prices (provider, model, input, output, effective_from) values ('openai', 'negative', -0.1, 0, '2026-01-01 00:00:00+00')$$);

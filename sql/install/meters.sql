@@ -1,0 +1,597 @@
+-- What budgets and limits have counted. Only the contract writes these rows, so that no app's transaction is in its way: a claim holds
+-- an upper bound of what a request can cost on all of its budgets, settling charges what it cost and gives the rest back. What an attempt
+-- holds stands in its row of the queue, and so belongs to its fetcher and ends with it.
+-- Lock order: queue, requests, limit_buckets, budget_counters; rows of one table by key.
+
+create sequence mrprompt_internal.meter_ids as bigint;
+comment on sequence mrprompt_internal.meter_ids is 'Ids of counters and buckets: one row of the queue can name either as what it waits for.';
+
+create table mrprompt_internal.budget_counters (
+    id bigint primary key default nextval('mrprompt_internal.meter_ids'),
+    budget_id uuid not null,
+    subject text not null,
+    period_start timestamptz not null,
+    period_end timestamptz not null,
+    spent numeric not null default 0,
+    held numeric not null default 0,
+    unique (budget_id, subject, period_start)
+) with (fillfactor = 50, autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 1000, autovacuum_vacuum_cost_delay = 0);
+comment on table mrprompt_internal.budget_counters is 'USD spent and held: a row per budget, subject and period that anything was asked in.';
+comment on column mrprompt_internal.budget_counters.spent is 'The sum of cost over the rows of mrprompt.usage that name this counter.';
+comment on column mrprompt_internal.budget_counters.held is 'The sum of hold over the rows of the queue that name this counter.';
+
+create table mrprompt_internal.limit_buckets (
+    id bigint primary key default nextval('mrprompt_internal.meter_ids'),
+    limit_id uuid not null,
+    subject text not null,
+    requests numeric,
+    tokens numeric,
+    filled_at timestamptz not null default '-infinity',
+    in_flight integer not null default 0,
+    unique (limit_id, subject)
+) with (fillfactor = 50, autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 1000, autovacuum_vacuum_cost_delay = 0);
+comment on table mrprompt_internal.limit_buckets is 'Token buckets: a row per rate limit and subject.';
+comment on column mrprompt_internal.limit_buckets.requests is 'How many could begin at filled_at; below 0 where more was used than reserved. Null: full.';
+comment on column mrprompt_internal.limit_buckets.in_flight is 'How many rows of the queue name this bucket.';
+
+alter table mrprompt_internal.budget_counters enable row level security;
+alter table mrprompt_internal.limit_buckets enable row level security;
+
+create function mrprompt_internal.bounds_of(body json, out prompt bigint, out output bigint, out choices integer, out images integer, out special text[])
+    language plpgsql immutable set search_path = pg_catalog, pg_temp
+as $$
+declare
+    whole constant text := body::text;
+    asked record;
+    inline_bytes bigint := 0;
+begin
+    select * into asked from json_to_record(body) as a (messages json, max_tokens json, max_completion_tokens json, n json, tools json, service_tier text);
+    if strpos(whole, '"image') > 0 or strpos(whole, '"input_image') > 0 then
+        select count(*), coalesce(sum(octet_length(u.url)) filter (where u.url like 'data:%'), 0) into images, inline_bytes
+        from json_array_elements(asked.messages) m
+        cross join lateral json_array_elements(case json_typeof(m -> 'content') when 'array' then m -> 'content' else '[]' end) part
+        cross join lateral (select coalesce(case json_typeof(part -> 'image_url') when 'object' then part -> 'image_url' ->> 'url' else part ->> 'image_url' end,
+            part -> 'source' ->> 'data') as url) u
+        where part ->> 'type' in ('image_url', 'image', 'input_image');
+    end if;
+    -- No token is shorter than a byte; what servers put around messages and tools is less than this.
+    prompt := octet_length(whole) - inline_bytes + 16 * json_array_length(asked.messages)
+        + case when asked.tools is not null then 1000 else 0 end;
+    select max(trunc(v::text::numeric)) into output
+    from unnest(array[asked.max_tokens, asked.max_completion_tokens]) v
+    where json_typeof(v) = 'number' and v::text::numeric between 0 and 1e12;
+    choices := case when json_typeof(asked.n) = 'number' and asked.n::text::numeric between 1 and 1000 then asked.n::text::numeric::int else 1 end;
+    images := nullif(images, 0);
+    special := nullif(array_remove(array[
+        case when strpos(whole, '"ttl"') > 0 then '1h' end,
+        case when strpos(whole, 'audio') > 0 then 'audio' end,
+        nullif(mrprompt_internal.served_tier(asked.service_tier), 'standard')], null), '{}');
+end
+$$;
+comment on function mrprompt_internal.bounds_of(json) is
+    'What bounds the cost of a payload: tokens of the prompt without its images, the output limit it names (null: none), how many '
+    'answers, images, and the special prices that may apply (1h, audio, a service tier).';
+
+create function mrprompt_internal.bound_cost(
+    prices mrprompt_internal.price_rows[], prompt bigint, output bigint, images integer, special text[]) returns numeric
+    language sql immutable
+    return (select max(coalesce(p.per_request, 0) + coalesce(images * p.image, 0)
+                + prompt * greatest(p.input, p.cached, p.cache_write, case when '1h' = any (special) then p.cache_write_1h end,
+                    case when 'audio' = any (special) then p.audio_input end)
+                + output * greatest(p.output, p.reasoning, case when 'audio' = any (special) then p.audio_output end))
+            from unnest(prices) p
+            where p.above_tokens < greatest(prompt, 1) and (p.service_tier = 'standard' or p.service_tier = any (special)));
+comment on function mrprompt_internal.bound_cost(mrprompt_internal.price_rows[], bigint, bigint, integer, text[]) is
+    'USD that an attempt of so many tokens can cost at most, at the dearest of the prices that can apply; null: no price.';
+
+create function mrprompt_internal.meters_of(ids uuid[], moment timestamptz)
+    returns table (request_id uuid, kind text, rule_id uuid, subject text, period_start timestamptz, period_end timestamptz, meter_id bigint)
+    language plpgsql stable rows 1000 set search_path = pg_catalog, pg_temp set enable_hashjoin = on set enable_seqscan = off
+as $$
+begin
+    return query
+    with picked as materialized (
+        select q.request_id, q.user_id, q.key_id, q.provider, q.model, r.agent_name, r.tags,
+            dense_rank() over (order by q.user_id, q.key_id, q.provider, q.model, r.agent_name, r.tags) as combination
+        from mrprompt_internal.queue q join mrprompt.requests r on r.id = q.request_id
+        where q.request_id = any (ids) and r.kind = 'chat'
+    ), combinations as materialized (
+        select distinct on (p.combination) p.* from picked p order by p.combination
+    ), subjects as materialized (
+        select c.combination, s.scope, s.subject, s.each_one
+        from combinations c
+        cross join lateral (
+            values ('everybody', '', false), ('user', c.user_id::text, true), ('key', c.key_id::text, true), ('agent', c.agent_name, true),
+                ('provider', c.provider::text, true), ('model', c.model, true), ('model', c.provider || '/' || c.model, false)
+            union all select 'group', g.group_name, true from mrprompt.group_members g where g.user_id = c.user_id
+            union all select distinct 'tag', t, true from unnest(c.tags) t) s (scope, subject, each_one)
+        where s.subject is not null
+    ), rules as materialized (
+        select s.combination, 'budget' as kind, b.id, s.subject,
+            mrprompt_internal.period_start(b.period, b.time_zone, b.starts_on, moment) as starting, b.period, b.time_zone
+        from subjects s join mrprompt.budgets b on b.scope = s.scope and b.subject in (s.subject, case when s.each_one then '*' end)
+        where b.enabled and (b.subject <> '*' or not exists (
+            select from mrprompt.budgets own
+            where own.scope = b.scope and own.subject = s.subject and own.period = b.period and not own.self_set))
+        union all
+        select s.combination, 'limit', l.id, s.subject, null, null, null
+        from subjects s join mrprompt.rate_limits l on l.scope = s.scope and l.subject in (s.subject, case when s.each_one then '*' end)
+        where l.enabled and (l.subject <> '*' or not exists (
+            select from mrprompt.rate_limits own where own.scope = l.scope and own.subject = s.subject))
+    ), counted as materialized (
+        select u.combination, u.kind, u.id, u.subject, u.starting,
+            case u.kind when 'budget' then mrprompt_internal.period_end(u.period, u.time_zone, u.starting) end as ending,
+            case u.kind
+                when 'budget' then (select c.id from mrprompt_internal.budget_counters c
+                                    where c.budget_id = u.id and c.subject = u.subject and c.period_start = u.starting)
+                else (select k.id from mrprompt_internal.limit_buckets k where k.limit_id = u.id and k.subject = u.subject) end as meter
+        from rules u
+    )
+    select p.request_id, u.kind, u.id, u.subject, u.starting, u.ending, u.meter
+    from picked p join counted u on u.combination = p.combination;
+end
+$$;
+comment on function mrprompt_internal.meters_of(uuid[], timestamptz) is
+    'The budgets and limits that apply to rows of the queue, with their counter or bucket (null: there is none yet).';
+
+create function mrprompt_internal.open_meters(ids uuid[], moment timestamptz) returns void
+    language plpgsql set search_path = pg_catalog, pg_temp
+as $$
+begin
+    insert into mrprompt_internal.limit_buckets (limit_id, subject)
+    select distinct m.rule_id, m.subject from mrprompt_internal.meters_of(ids, moment) m where m.kind = 'limit' and m.meter_id is null order by 1, 2
+    on conflict do nothing;
+    insert into mrprompt_internal.budget_counters (budget_id, subject, period_start, period_end)
+    select distinct m.rule_id, m.subject, m.period_start, m.period_end
+    from mrprompt_internal.meters_of(ids, moment) m where m.kind = 'budget' and m.meter_id is null order by 1, 2, 3
+    on conflict do nothing;
+end
+$$;
+comment on function mrprompt_internal.open_meters(uuid[], timestamptz) is 'Makes the counters and buckets that rows of the queue need and that are not there yet.';
+
+create function mrprompt_internal.needs(ids uuid[], moment timestamptz)
+    returns table (request_id uuid, tag bigint, hold numeric, reserved bigint, output_limit bigint, counters bigint[], buckets bigint[], missing boolean)
+    language plpgsql stable rows 1000 set search_path = pg_catalog, pg_temp set enable_hashjoin = on
+as $$
+begin
+    return query
+    with metered as materialized (
+        select m.request_id, array_agg(m.meter_id order by m.meter_id) filter (where m.kind = 'budget') as counters,
+            array_agg(m.meter_id order by m.meter_id) filter (where m.kind = 'limit') as buckets, bool_or(m.meter_id is null) as missing
+        from mrprompt_internal.meters_of(ids, moment) m group by m.request_id
+    ), picked as materialized (
+        select q.request_id, q.tag, q.provider, q.model, q.prompt_bound, q.output_bound, q.choices, q.images, q.special,
+            m.counters, m.buckets, coalesce(m.missing, false) as missing
+        from mrprompt_internal.queue q left join metered m on m.request_id = q.request_id
+        where q.request_id = any (ids)
+    ), known as materialized (
+        select d.provider, d.model, (k.about).max_output_tokens, coalesce((k.about).image_tokens, 5000) as image_tokens,
+            array(select p from mrprompt_internal.prices_of(d.provider, d.model, null, moment) p) as prices
+        from (select distinct p.provider, p.model from picked p where p.counters is not null or p.buckets is not null) d
+        cross join lateral (select mrprompt_internal.model_of(d.provider, d.model) as about) k
+    )
+    select p.request_id, p.tag,
+        case when p.counters is not null then mrprompt_internal.bound_cost(k.prices, b.prompt, b.output * p.choices, p.images, p.special) end,
+        b.prompt + b.output * p.choices, case when k.provider is not null then b.output end, p.counters, p.buckets, p.missing
+    from picked p
+    left join known k on k.provider = p.provider and k.model = p.model
+    cross join lateral (
+        select p.prompt_bound + coalesce(p.images * k.image_tokens, 0) as prompt,
+            coalesce(p.output_bound, k.max_output_tokens, mrprompt_internal.setting('mrprompt.default_output_limit')::bigint) as output) b;
+end
+$$;
+comment on function mrprompt_internal.needs(uuid[], timestamptz) is
+    'What rows of the queue need before they may be sent: the hold on their budgets (null: no price), the tokens to reserve, the output '
+    'limit that both are for, their counters and buckets (missing: some are not there yet).';
+
+create function mrprompt_internal.name_of_rule(scope text, subject text, period text) returns text
+    language sql immutable
+    return concat_ws(' ', 'the', case when period is null then 'rate limit' when period = 'none' then 'total budget' else period || ' budget' end,
+        'of', case scope when 'everybody' then scope else scope || ' ' || subject end);
+comment on function mrprompt_internal.name_of_rule(text, text, text) is 'A budget or limit in words.';
+
+create function mrprompt_internal.open_counters(wanted bigint[])
+    returns table (id bigint, amount numeric, spent numeric, held numeric, waits boolean, period_end timestamptz, name text, shown boolean)
+    language plpgsql volatile rows 10 set search_path = pg_catalog, pg_temp
+as $$
+begin
+    return query
+    select c.id,
+        -- A budget that was deleted since has no end.
+        coalesce(b.amount + (select coalesce(sum(e.amount), 0) from mrprompt.budget_extras e
+                             where e.budget_id = c.budget_id and e.subject = c.subject and e.period_start = c.period_start), 'infinity'),
+        c.spent, c.held, b.at_limit = 'wait', c.period_end, mrprompt_internal.name_of_rule(b.scope, c.subject, b.period), b.scope = 'user'
+    from mrprompt_internal.budget_counters c left join mrprompt.budgets b on b.id = c.budget_id and b.enabled
+    where c.id = any (wanted) order by c.id for update of c;
+end
+$$;
+comment on function mrprompt_internal.open_counters(bigint[]) is 'Locks counters, and says how they stand; amount includes what was granted extra.';
+
+create function mrprompt_internal.open_buckets(wanted bigint[], moment timestamptz)
+    returns table (id bigint, requests numeric, tokens numeric, free integer, per_minute numeric, tokens_per_minute numeric, most_tokens numeric, name text)
+    language plpgsql volatile rows 10 set search_path = pg_catalog, pg_temp
+as $$
+begin
+    return query
+    select k.id,
+        least(greatest(l.requests_per_minute * l.burst_seconds / 60, 1),
+            case when k.requests is null then 'infinity' else k.requests + l.requests_per_minute / 60 * t.seconds end),
+        least(greatest(l.tokens_per_minute * l.burst_seconds / 60, 1),
+            case when k.tokens is null then 'infinity' else k.tokens + l.tokens_per_minute / 60 * t.seconds end),
+        l.in_flight - k.in_flight, l.requests_per_minute, l.tokens_per_minute, greatest(l.tokens_per_minute * l.burst_seconds / 60, 1),
+        mrprompt_internal.name_of_rule(l.scope, k.subject, null)
+    from mrprompt_internal.limit_buckets k
+    left join mrprompt.rate_limits l on l.id = k.limit_id and l.enabled
+    -- Where the clock was put back, nothing is filled until it has come up again.
+    cross join lateral (select case when k.filled_at > '-infinity' then greatest(extract(epoch from moment - k.filled_at), 0) else 0 end as seconds) t
+    where k.id = any (wanted) order by k.id for update of k;
+end
+$$;
+comment on function mrprompt_internal.open_buckets(bigint[], timestamptz) is 'Locks buckets, and says how full they are at a moment; nulls: no such limit.';
+
+create function mrprompt_internal.admit(
+    inout ids uuid[], moment timestamptz, out holds numeric[], out counters text[], out buckets text[], out reserved bigint[], out limits bigint[])
+    language plpgsql set search_path = pg_catalog, pg_temp
+as $$
+declare
+    unpriced_may_run constant boolean := mrprompt_internal.setting('mrprompt.unpriced_requests') = 'allow';
+    a_while constant timestamptz := moment + interval '10 seconds';
+    n_ids uuid[]; n_holds numeric[]; n_tokens bigint[]; n_limits bigint[]; n_counters text[]; n_buckets text[];
+    missing boolean;
+    c record;  -- the counters, as arrays in the order of their ids
+    b record;  -- the buckets, likewise
+    c_left numeric[]; c_taken numeric[]; c_blocked boolean[];
+    b_requests numeric[]; b_tokens numeric[]; b_free int[]; b_taken int[]; b_ahead int[];
+    taken int[];
+    s_ids uuid[] := '{}'; s_for text[] := '{}'; s_until timestamptz[] := '{}'; s_reasons text[] := '{}'; s_blockers bigint[] := '{}';
+    place int; id bigint;
+    verdict text; waits_for text; until timestamptz; blocker bigint; refused text;
+begin
+    for round in 1..2 loop
+        select array_agg(n.request_id order by n.tag, n.request_id), array_agg(n.hold order by n.tag, n.request_id),
+            array_agg(n.reserved order by n.tag, n.request_id), array_agg(n.output_limit order by n.tag, n.request_id),
+            array_agg(n.counters::text order by n.tag, n.request_id), array_agg(n.buckets::text order by n.tag, n.request_id), bool_or(n.missing)
+        into n_ids, n_holds, n_tokens, n_limits, n_counters, n_buckets, missing
+        from mrprompt_internal.needs(ids, moment) n;
+        exit when not missing;
+        perform mrprompt_internal.open_meters(ids, moment);
+    end loop;
+    if num_nulls(variadic n_counters || n_buckets) = 2 * cardinality(n_ids) then
+        return;
+    end if;
+    select array_agg(k.id) as ids, array_agg(k.per_minute) as per_minute, array_agg(k.tokens_per_minute) as tokens_per_minute,
+        array_agg(k.most_tokens) as most_tokens, array_agg(k.name) as names, array_agg(k.requests) as requests, array_agg(k.tokens) as tokens,
+        array_agg(k.free) as free, array_agg(0) as zeros
+    into b
+    from mrprompt_internal.open_buckets(array(select distinct u from unnest(n_buckets) t, unnest(t::bigint[]) u), moment) k;
+    select array_agg(k.id) as ids, array_agg(k.amount) as amounts, array_agg(k.amount - k.spent) as unspent, array_agg(k.amount - k.spent - k.held) as free,
+        array_agg(k.waits) as waits, array_agg(k.period_end) as ends, array_agg(k.name) as names, array_agg(k.shown) as shown, array_agg(0::numeric) as zeros
+    into c
+    from mrprompt_internal.open_counters(array(select distinct u from unnest(n_counters) t, unnest(t::bigint[]) u)) k;
+    b_requests := b.requests; b_tokens := b.tokens; b_free := b.free; b_taken := b.zeros; b_ahead := b.zeros;
+    c_left := c.free; c_taken := c.zeros; c_blocked := array_fill(false, array[coalesce(cardinality(c.ids), 0)]);
+
+    ids := '{}'; holds := '{}'; counters := '{}'; buckets := '{}'; reserved := '{}'; limits := '{}';
+    for n in 1..cardinality(n_ids) loop
+        verdict := null; refused := null; blocker := null;
+        if n_buckets[n] is not null then
+            foreach id in array n_buckets[n]::bigint[] loop
+                place := array_position(b.ids, id);
+                waits_for := 'limit';
+                if b_free[place] < 1 then
+                    verdict := b.names[place] || ' has no room in flight'; until := a_while; blocker := id;
+                elsif b_requests[place] < 1 then
+                    verdict := b.names[place] || ': requests per minute';
+                    until := moment + ((1 - b_requests[place] + b_ahead[place]) * 60 / b.per_minute[place])::double precision * interval '1 second';
+                    b_ahead[place] := b_ahead[place] + 1;
+                elsif b_tokens[place] < least(n_tokens[n], b.most_tokens[place]) then
+                    verdict := b.names[place] || ': tokens per minute'; blocker := id;
+                    until := moment + ((least(n_tokens[n], b.most_tokens[place]) - b_tokens[place]) * 60 / b.tokens_per_minute[place])::double precision
+                        * interval '1 second';
+                end if;
+                exit when verdict is not null;
+            end loop;
+        end if;
+        if verdict is null and n_counters[n] is not null then
+            if n_holds[n] is null and unpriced_may_run then
+                n_holds[n] := 0;
+            end if;
+            foreach id in array n_counters[n]::bigint[] loop
+                place := array_position(c.ids, id);
+                waits_for := 'budget';
+                if n_holds[n] is null then
+                    verdict := 'its model has no price, and ' || c.names[place] || ' needs one'; refused := 'price_unknown';
+                elsif n_holds[n] > c.unspent[place] and (not c.waits[place] or n_holds[n] > c.amounts[place]) then
+                    refused := 'budget_exceeded';
+                    verdict := c.names[place] || ' is used up' || case when c.shown[place]
+                        then format(': %s USD may be needed, %s of %s are left', n_holds[n], c.unspent[place], c.amounts[place]) else '' end;
+                elsif n_holds[n] > c.unspent[place] then
+                    verdict := c.names[place] || ' is used up until its next period'; until := c.ends[place]; blocker := id;
+                elsif n_holds[n] > c_left[place] or c_blocked[place] then
+                    -- Who comes behind waits as well, so that many small requests do not keep a large one waiting.
+                    c_blocked[place] := true;
+                    verdict := c.names[place] || ' is held by requests in flight'; until := a_while; blocker := id;
+                end if;
+                exit when verdict is not null;
+            end loop;
+        end if;
+        if refused is not null then
+            perform mrprompt_internal.refuse_waiting(n_ids[n], 402, refused, verdict);
+        elsif verdict is not null then
+            s_ids := s_ids || n_ids[n]; s_for := s_for || waits_for; s_until := s_until || until; s_reasons := s_reasons || verdict;
+            s_blockers := s_blockers || blocker;
+        else
+            ids := ids || n_ids[n]; holds := holds || n_holds[n]; counters := counters || n_counters[n]; buckets := buckets || n_buckets[n];
+            reserved := reserved || case when n_buckets[n] is not null then n_tokens[n] end;
+            limits := limits || case when n_counters[n] is not null or n_buckets[n] is not null then n_limits[n] end;
+            foreach id in array coalesce(n_buckets[n], '{}')::bigint[] loop
+                place := array_position(b.ids, id);
+                b_free[place] := b_free[place] - 1; b_requests[place] := b_requests[place] - 1; b_tokens[place] := b_tokens[place] - n_tokens[n];
+                b_taken[place] := b_taken[place] + 1;
+            end loop;
+            foreach id in array coalesce(n_counters[n], '{}')::bigint[] loop
+                place := array_position(c.ids, id);
+                c_left[place] := c_left[place] - n_holds[n]; c_taken[place] := c_taken[place] + n_holds[n];
+            end loop;
+        end if;
+    end loop;
+
+    update mrprompt_internal.limit_buckets k
+    set requests = t.requests, tokens = t.tokens, filled_at = moment, in_flight = k.in_flight + t.more
+    from unnest(b.ids, b_requests, b_tokens, b_taken) t (id, requests, tokens, more) where k.id = t.id and t.more > 0;
+    update mrprompt_internal.budget_counters k set held = k.held + t.more
+    from unnest(c.ids, c_taken) t (id, more) where k.id = t.id and t.more > 0;
+    if cardinality(s_ids) > 0 then
+        perform mrprompt_internal.set_waiting(s_ids, s_for, s_until, s_reasons, s_blockers, moment);
+    end if;
+end
+$$;
+comment on function mrprompt_internal.admit(uuid[], timestamptz) is
+    'Of rows of the queue that the caller has locked, in the order of their tags: those that all of their budgets and limits have room for, '
+    'which are held and taken; the arrays go together (null: nothing is metered). The others wait from now on, or have failed.';
+
+create function mrprompt_internal.refuse_waiting(id uuid, status integer, error_type text, why text) returns void
+    language plpgsql set search_path = pg_catalog, pg_temp
+as $$
+begin
+    perform mrprompt_internal.finish(array[id], 'failed', error_type, why);
+    update mrprompt.requests r set error_status = status where r.id = refuse_waiting.id;
+end
+$$;
+comment on function mrprompt_internal.refuse_waiting(uuid, integer, text, text) is 'Ends a request that was never sent, because it may not be.';
+
+create function mrprompt_internal.set_waiting(
+    ids uuid[], waits_for text[], until timestamptz[], reasons text[], blockers bigint[], moment timestamptz) returns void
+    language plpgsql set search_path = pg_catalog, pg_temp
+as $$
+declare
+    item record;
+begin
+    for item in
+        select w.id, w.until, w.reason from unnest(ids, waits_for, until, reasons) w (id, waits_for, until, reason)
+        join mrprompt.requests r on r.id = w.id
+        where w.waits_for = 'limit' and r.options ->> 'on_limit' = 'refuse'
+    loop
+        perform mrprompt_internal.refuse_waiting(item.id, 429, 'rate_limit',
+            format('%s; there is room in %s s', item.reason, ceil(extract(epoch from item.until - moment))));
+    end loop;
+    -- It is looked at again within the hour, whenever its time is.
+    update mrprompt_internal.queue q
+    set ready = false, waits_for = w.waits_for, ready_at = least(w.until, moment + interval '1 hour'), blocked_by = w.blocker
+    from unnest(ids, waits_for, until, blockers) w (id, waits_for, until, blocker) where q.request_id = w.id;
+    update mrprompt.requests r set wait_reason = w.reason, not_before = nullif(w.until, 'infinity')
+    from unnest(ids, reasons, until) w (id, reason, until) where r.id = w.id and r.finished_at is null;
+end
+$$;
+comment on function mrprompt_internal.set_waiting(uuid[], text[], timestamptz[], text[], bigint[], timestamptz) is
+    'Puts rows aside that wait for a limit or a budget, each with its own time and reason; the arrays go together.';
+
+create function mrprompt_internal.release_meters(
+    holds numeric[], counters text[], buckets text[], reserved bigint[], costs numeric[], used bigint[]) returns void
+    language plpgsql set search_path = pg_catalog, pg_temp
+as $$
+declare
+    c_ids constant bigint[] := array(select distinct u from unnest(counters) t, unnest(t::bigint[]) u order by u);
+    b_ids constant bigint[] := array(select distinct u from unnest(buckets) t, unnest(t::bigint[]) u order by u);
+    woken uuid[];
+begin
+    if b_ids <> '{}' then
+        perform from mrprompt_internal.limit_buckets k where k.id = any (b_ids) order by k.id for update;
+        update mrprompt_internal.limit_buckets k set in_flight = k.in_flight - s.n, tokens = k.tokens + s.back
+        from (select u as id, count(*) as n, sum(t.reserved - coalesce(t.used, 0)) as back
+              from unnest(buckets, reserved, used) t (buckets, reserved, used), unnest(t.buckets::bigint[]) u group by u) s
+        where k.id = s.id;
+    end if;
+    if c_ids <> '{}' then
+        perform from mrprompt_internal.budget_counters k where k.id = any (c_ids) order by k.id for update;
+        update mrprompt_internal.budget_counters k set held = k.held - s.hold, spent = k.spent + s.cost
+        from (select u as id, sum(coalesce(t.hold, 0)) as hold, sum(coalesce(t.cost, 0)) as cost
+              from unnest(counters, holds, costs) t (counters, hold, cost), unnest(t.counters::bigint[]) u group by u) s
+        where k.id = s.id;
+        perform mrprompt_internal.raise_alerts(c_ids);
+    end if;
+    select array_agg(w.request_id) into woken from (
+        select q.request_id from mrprompt_internal.queue q
+        where q.blocked_by = any (b_ids || c_ids) and q.fetcher_id is null and not q.ready
+        order by q.tag limit 2 * greatest(cardinality(counters), cardinality(buckets)) + 8 for update skip locked) w;
+    if woken is not null then
+        perform mrprompt_internal.make_ready(woken);
+        perform mrprompt_internal.wake(mrprompt_internal.channel_name('fetchers'));
+    end if;
+end
+$$;
+comment on function mrprompt_internal.release_meters(numeric[], text[], text[], bigint[], numeric[], bigint[]) is
+    'Ends the holds of attempts: what they cost is spent, tokens that they did not use come back, and what waits for it is looked at '
+    'again. The arrays go together; a null cost charges nothing.';
+
+create function mrprompt_internal.raise_alerts(counter_ids bigint[]) returns void
+    language plpgsql set search_path = pg_catalog, pg_temp
+as $$
+begin
+    insert into mrprompt.budget_alerts (budget_id, subject, period_start, threshold, amount, spent)
+    select c.budget_id, c.subject, c.period_start, t.threshold, l.amount, c.spent
+    from mrprompt_internal.budget_counters c
+    join mrprompt.budgets b on b.id = c.budget_id
+    cross join lateral (
+        select b.amount + coalesce(sum(e.amount), 0) as amount from mrprompt.budget_extras e
+        where e.budget_id = c.budget_id and e.subject = c.subject and e.period_start = c.period_start) l
+    cross join lateral unnest(b.soft_limits) t (threshold)
+    where c.id = any (counter_ids) and c.spent > 0 and c.spent >= t.threshold * l.amount
+    on conflict do nothing;
+end
+$$;
+comment on function mrprompt_internal.raise_alerts(bigint[]) is 'One row per soft limit that has been passed; the second time nothing.';
+
+create function mrprompt_internal.alert_channel() returns text
+    language plpgsql stable security definer set search_path = pg_catalog, pg_temp
+as $$
+begin
+    perform mrprompt_internal.require_admin('follow the alerts');
+    return mrprompt_internal.channel_name('alerts');
+end
+$$;
+create function mrprompt.alert_channel() returns text
+    language sql stable return mrprompt_internal.alert_channel();
+comment on function mrprompt.alert_channel() is 'Admins: the channel to LISTEN on for soft limits; the payload is the id of a row of mrprompt.budget_alerts.';
+
+create function mrprompt_internal.notify_alerts() returns void
+    language plpgsql security definer set search_path = pg_catalog, pg_temp
+as $$
+begin
+    if exists (select from mrprompt.budget_alerts a where not a.notified) then
+        with told as (
+            update mrprompt.budget_alerts a set notified = true where not a.notified returning a.id
+        )
+        select pg_notify(mrprompt_internal.channel_name('alerts'), t.id::text) from told t;
+    end if;
+end
+$$;
+comment on function mrprompt_internal.notify_alerts() is 'Part of notify_changes(): one notification per alert.';
+
+create function mrprompt_internal.refuse_certain(id uuid, on_limit text) returns void
+    language plpgsql set search_path = pg_catalog, pg_temp
+as $$
+declare
+    moment constant timestamptz := clock_timestamp();
+    need record;
+    meter record;
+begin
+    select n.* into need from mrprompt_internal.needs(array[id], moment) n;
+    if need.counters is null and need.buckets is null then
+        return;
+    end if;
+    for meter in
+        select mrprompt_internal.name_of_rule(b.scope, m.subject, b.period) as name, b.scope = 'user' as shown, b.at_limit, m.period_end,
+            l.amount, l.amount - coalesce(c.spent, 0) as unspent
+        from mrprompt_internal.meters_of(array[id], moment) m
+        join mrprompt.budgets b on m.kind = 'budget' and b.id = m.rule_id
+        left join mrprompt_internal.budget_counters c on c.id = m.meter_id
+        cross join lateral (
+            select b.amount + coalesce(sum(e.amount), 0) as amount from mrprompt.budget_extras e
+            where e.budget_id = b.id and e.subject = m.subject and e.period_start = m.period_start) l
+    loop
+        if need.hold is null and mrprompt_internal.setting('mrprompt.unpriced_requests') <> 'allow' then
+            raise exception using errcode = 'PT402', message = format('the model has no price, and %s needs one', meter.name),
+                hint = 'An admin inserts one into mrprompt.prices, maps the model in mrprompt.models.priced_as, or sets mrprompt.unpriced_requests = allow.';
+        elsif need.hold > meter.unspent and (meter.at_limit = 'refuse' or need.hold > meter.amount) then
+            raise exception using errcode = 'PT402', message = format('%s is used up', meter.name),
+                detail = case when meter.shown then format('this request may cost %s USD; %s of %s are left%s', need.hold, meter.unspent, meter.amount,
+                    case when meter.period_end < 'infinity' then ' until ' || meter.period_end else '' end)
+                    else format('this request may cost %s USD', need.hold) end,
+                hint = 'Ask for less (max_tokens, a shorter prompt, a cheaper model), wait for the next period, or have an admin raise it.';
+        end if;
+    end loop;
+    if on_limit = 'refuse' then
+        for meter in
+            select mrprompt_internal.name_of_rule(l.scope, m.subject, null) as name, w.seconds
+            from mrprompt_internal.meters_of(array[id], moment) m
+            join mrprompt.rate_limits l on m.kind = 'limit' and l.id = m.rule_id
+            join mrprompt_internal.limit_buckets k on k.id = m.meter_id
+            cross join lateral (
+                select greatest(case when k.in_flight >= l.in_flight then 1 end,
+                    (1 - k.requests) * 60 / l.requests_per_minute - f.seconds,
+                    (least(need.reserved, greatest(l.tokens_per_minute * l.burst_seconds / 60, 1)) - k.tokens) * 60 / l.tokens_per_minute - f.seconds) as seconds
+                from (select coalesce(extract(epoch from moment - nullif(k.filled_at, '-infinity')), 0) as seconds) f) w
+            where w.seconds > 0 order by w.seconds desc
+        loop
+            raise exception using errcode = 'PT429', message = format('%s is reached', meter.name),
+                detail = format('there is room in %s s', ceil(meter.seconds)), hint = 'Ask again then, or leave on_limit out: the request waits in the queue.';
+        end loop;
+    end if;
+end
+$$;
+comment on function mrprompt_internal.refuse_certain(uuid, text) is
+    'PT402 for a request just queued that no budget''s state can let through any more; PT429 where a limit has no room and the caller does not want to wait.';
+
+-- Seeing it.
+
+create function mrprompt_internal.budget_states()
+    returns table (budget_id uuid, scope text, subject text, period text, time_zone text, period_start timestamptz, period_end timestamptz,
+        amount numeric, extra numeric, spent numeric, held numeric, "left" numeric, at_limit text, enabled boolean, self_set boolean)
+    language sql stable security definer set search_path = pg_catalog, pg_temp
+begin atomic
+    select b.id, b.scope, s.subject, b.period, b.time_zone, p.starting, mrprompt_internal.period_end(b.period, b.time_zone, p.starting),
+        b.amount, e.extra, coalesce(c.spent, 0), coalesce(c.held, 0), b.amount + e.extra - coalesce(c.spent, 0) - coalesce(c.held, 0),
+        b.at_limit, b.enabled, b.self_set
+    from mrprompt.budgets b
+    cross join lateral (select mrprompt_internal.period_start(b.period, b.time_zone, b.starts_on, now()) as starting) p
+    cross join lateral (
+        select b.subject
+        union
+        select o.subject from mrprompt_internal.budget_counters o where b.subject = '*' and o.budget_id = b.id and o.period_start = p.starting) s
+    left join mrprompt_internal.budget_counters c on c.budget_id = b.id and c.subject = s.subject and c.period_start = p.starting
+    cross join lateral (
+        select coalesce(sum(x.amount), 0) as extra from mrprompt.budget_extras x
+        where x.budget_id = b.id and x.subject = s.subject and x.period_start = p.starting) e
+    where mrprompt_internal.may_act_for_others() or pg_has_role(session_user, 'mrprompt_analyst', 'usage');
+end;
+comment on function mrprompt_internal.budget_states() is 'What mrprompt.budget_status shows.';
+
+create view mrprompt.budget_status with (security_invoker = true) as select * from mrprompt_internal.budget_states();
+comment on view mrprompt.budget_status is
+    'Admins and analysts: how every budget stands in its present period; one that is each one''s (subject *) has a row for each who has used it.';
+comment on column mrprompt.budget_status.extra is 'USD that grant_extra() has added to this period.';
+comment on column mrprompt.budget_status.held is 'USD that requests in flight may still cost at most.';
+comment on column mrprompt.budget_status."left" is 'amount + extra - spent - held: what a new hold must fit.';
+
+create function mrprompt_internal.limit_states()
+    returns table (limit_id uuid, scope text, subject text, requests_per_minute numeric, tokens_per_minute numeric, max_in_flight integer,
+        in_flight integer, requests_left numeric, tokens_left numeric, waiting bigint, enabled boolean)
+    language sql stable security definer set search_path = pg_catalog, pg_temp
+begin atomic
+    select l.id, l.scope, k.subject, l.requests_per_minute, l.tokens_per_minute, l.in_flight, k.in_flight,
+        round(least(greatest(l.requests_per_minute * l.burst_seconds / 60, 1), k.requests + l.requests_per_minute / 60 * t.seconds), 3),
+        round(least(greatest(l.tokens_per_minute * l.burst_seconds / 60, 1), k.tokens + l.tokens_per_minute / 60 * t.seconds), 3),
+        (select count(*) from mrprompt_internal.queue q where q.blocked_by = k.id), l.enabled
+    from mrprompt.rate_limits l join mrprompt_internal.limit_buckets k on k.limit_id = l.id
+    cross join lateral (
+        select case when k.filled_at > '-infinity' then greatest(extract(epoch from clock_timestamp() - k.filled_at), 0) else 0 end as seconds) t
+    where mrprompt_internal.may_act_for_others() or pg_has_role(session_user, 'mrprompt_analyst', 'usage');
+end;
+comment on function mrprompt_internal.limit_states() is 'What mrprompt.rate_limit_status shows.';
+create view mrprompt.rate_limit_status with (security_invoker = true) as select * from mrprompt_internal.limit_states();
+comment on view mrprompt.rate_limit_status is 'Admins and analysts: how every rate limit stands that anything was asked under; nulls: no such limit.';
+comment on column mrprompt.rate_limit_status.waiting is 'Requests that wait for tokens or for room in flight.';
+
+create function mrprompt_internal.hold_states()
+    returns table (request_id uuid, attempt integer, user_id uuid, fetcher_id uuid, amount numeric, budgets uuid[], since timestamptz, expires_at timestamptz)
+    language sql stable security definer set search_path = pg_catalog, pg_temp
+begin atomic
+    select q.request_id, q.attempt, q.user_id, q.fetcher_id, q.hold,
+        array(select c.budget_id from mrprompt_internal.budget_counters c where c.id = any (q.counters) order by 1), q.claimed_at,
+        f.last_seen + mrprompt_internal.lease()
+    from mrprompt_internal.queue q left join mrprompt_internal.fetchers f on f.id = q.fetcher_id
+    where q.counters is not null
+      and (mrprompt_internal.may_act_for_others() or q.user_id = mrprompt.current_user_id());
+end;
+comment on function mrprompt_internal.hold_states() is 'What mrprompt.budget_holds shows.';
+create view mrprompt.budget_holds with (security_invoker = true) as select * from mrprompt_internal.hold_states();
+comment on view mrprompt.budget_holds is 'What requests in flight hold on budgets: a user sees his own, an admin all. Settling ends a hold, and so does the death of its fetcher.';
+comment on column mrprompt.budget_holds.amount is 'USD, on each of the budgets.';
+comment on column mrprompt.budget_holds.expires_at is 'When it ends at the latest, unless its fetcher is heard of again.';
+
+grant select on mrprompt.budget_status, mrprompt.rate_limit_status to mrprompt_analyst, mrprompt_admin;
+grant select on mrprompt.budget_holds to mrprompt_user, mrprompt_admin;
+grant execute on function mrprompt_internal.budget_states, mrprompt_internal.limit_states to mrprompt_analyst, mrprompt_admin;
+grant execute on function mrprompt_internal.hold_states to mrprompt_user, mrprompt_admin;
+grant execute on function mrprompt.alert_channel, mrprompt_internal.alert_channel to mrprompt_admin;
