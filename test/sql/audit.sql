@@ -43,8 +43,8 @@ insert into mrprompt.prices (provider, model, input, output, effective_from) val
 update mrprompt.prices set output = 0.000003 where provider = 'mine';
 delete from mrprompt.prices where provider = 'mine';
 update mrprompt.prices set input = 0.001 where provider = 'openai' and model = 'gpt-4o' and service_tier = 'standard' and preset;
-select count(*), min(input), bool_or(preset) from mrprompt.prices where provider = 'openai' and model = 'gpt-4o';
-delete from mrprompt.prices where provider = 'openai' and model = 'gpt-4o';
+select count(*), max(input), bool_and(preset) from mrprompt.prices where provider = 'openai' and model = 'gpt-4o';
+delete from mrprompt.prices where provider = 'openai' and model = 'gpt-4o' and not preset;
 reset session authorization;
 select action, object_type, regexp_replace(object, '20.*', 'TIME') as object, changed from t.audited();
 select t.next();
