@@ -73,14 +73,14 @@ comment on function mrprompt_internal.bounds_of(json) is
     'answers, images, and the special prices that may apply (1h, audio, a service tier).';
 
 create function mrprompt_internal.bound_cost(
-    prices mrprompt_internal.price_rows[], prompt bigint, output bigint, images integer, special text[]) returns numeric
+    prices mrprompt_internal.price_rows[], prompt_tokens bigint, output_tokens bigint, images integer, special text[]) returns numeric
     language sql immutable
     return (select max(coalesce(p.per_request, 0) + coalesce(images * p.image, 0)
-                + prompt * greatest(p.input, p.cached, p.cache_write, case when '1h' = any (special) then p.cache_write_1h end,
+                + prompt_tokens * greatest(p.input, p.cached, p.cache_write, case when '1h' = any (special) then p.cache_write_1h end,
                     case when 'audio' = any (special) then p.audio_input end)
-                + output * greatest(p.output, p.reasoning, case when 'audio' = any (special) then p.audio_output end))
+                + output_tokens * greatest(p.output, p.reasoning, case when 'audio' = any (special) then p.audio_output end))
             from unnest(prices) p
-            where p.above_tokens < greatest(prompt, 1) and (p.service_tier = 'standard' or p.service_tier = any (special)));
+            where p.above_tokens < greatest(prompt_tokens, 1) and (p.service_tier = 'standard' or p.service_tier = any (special)));
 comment on function mrprompt_internal.bound_cost(mrprompt_internal.price_rows[], bigint, bigint, integer, text[]) is
     'USD that an attempt of so many tokens can cost at most, at the dearest of the prices that can apply; null: no price.';
 
@@ -207,6 +207,14 @@ end
 $$;
 comment on function mrprompt_internal.open_counters(bigint[]) is 'Locks counters, and says how they stand; amount includes what was granted extra.';
 
+create function mrprompt_internal.bucket_level(level numeric, per_minute numeric, burst_seconds numeric, filled_at timestamptz, moment timestamptz) returns numeric
+    language sql immutable
+    -- Where the clock was put back, nothing is filled until it has come up again.
+    return case when per_minute is not null then least(greatest(per_minute * burst_seconds / 60, 1),
+        level + per_minute / 60 * case when filled_at > '-infinity' then greatest(extract(epoch from moment - filled_at), 0) else 0 end) end;
+comment on function mrprompt_internal.bucket_level(numeric, numeric, numeric, timestamptz, timestamptz) is
+    'How much a bucket has at a moment that had level (null: was full) at filled_at; null: there is no such limit.';
+
 create function mrprompt_internal.open_buckets(wanted bigint[], moment timestamptz)
     returns table (id bigint, requests numeric, tokens numeric, free integer, per_minute numeric, tokens_per_minute numeric, most_tokens numeric, name text)
     language plpgsql volatile rows 10 set search_path = pg_catalog, pg_temp
@@ -214,16 +222,12 @@ as $$
 begin
     return query
     select k.id,
-        least(greatest(l.requests_per_minute * l.burst_seconds / 60, 1),
-            case when k.requests is null then 'infinity' else k.requests + l.requests_per_minute / 60 * t.seconds end),
-        least(greatest(l.tokens_per_minute * l.burst_seconds / 60, 1),
-            case when k.tokens is null then 'infinity' else k.tokens + l.tokens_per_minute / 60 * t.seconds end),
+        mrprompt_internal.bucket_level(k.requests, l.requests_per_minute, l.burst_seconds, k.filled_at, moment),
+        mrprompt_internal.bucket_level(k.tokens, l.tokens_per_minute, l.burst_seconds, k.filled_at, moment),
         l.in_flight - k.in_flight, l.requests_per_minute, l.tokens_per_minute, greatest(l.tokens_per_minute * l.burst_seconds / 60, 1),
         mrprompt_internal.name_of_rule(l.scope, k.subject, null)
     from mrprompt_internal.limit_buckets k
     left join mrprompt.rate_limits l on l.id = k.limit_id and l.enabled
-    -- Where the clock was put back, nothing is filled until it has come up again.
-    cross join lateral (select case when k.filled_at > '-infinity' then greatest(extract(epoch from moment - k.filled_at), 0) else 0 end as seconds) t
     where k.id = any (wanted) order by k.id for update of k;
 end
 $$;
@@ -303,10 +307,10 @@ begin
                     verdict := 'its model has no price, and ' || c.names[place] || ' needs one'; refused := 'price_unknown';
                 elsif n_holds[n] > c.unspent[place] and (not c.waits[place] or n_holds[n] > c.amounts[place]) then
                     refused := 'budget_exceeded';
-                    verdict := c.names[place] || ' is used up' || case when c.shown[place]
+                    verdict := c.names[place] || ' has no room for this request' || case when c.shown[place]
                         then format(': %s USD may be needed, %s of %s are left', n_holds[n], c.unspent[place], c.amounts[place]) else '' end;
                 elsif n_holds[n] > c.unspent[place] then
-                    verdict := c.names[place] || ' is used up until its next period'; until := c.ends[place]; blocker := id;
+                    verdict := c.names[place] || ' has no room for it before the next period'; until := c.ends[place]; blocker := id;
                 elsif n_holds[n] > c_left[place] or c_blocked[place] then
                     -- Who comes behind waits as well, so that many small requests do not keep a large one waiting.
                     c_blocked[place] := true;
@@ -355,7 +359,7 @@ create function mrprompt_internal.refuse_waiting(id uuid, status integer, error_
 as $$
 begin
     perform mrprompt_internal.finish(array[id], 'failed', error_type, why);
-    update mrprompt.requests r set error_status = status where r.id = refuse_waiting.id;
+    update mrprompt.requests r set error_status = refuse_waiting.status where r.id = refuse_waiting.id;
 end
 $$;
 comment on function mrprompt_internal.refuse_waiting(uuid, integer, text, text) is 'Ends a request that was never sent, because it may not be.';
@@ -378,7 +382,7 @@ begin
     -- It is looked at again within the hour, whenever its time is.
     update mrprompt_internal.queue q
     set ready = false, waits_for = w.waits_for, ready_at = least(w.until, moment + interval '1 hour'), blocked_by = w.blocker
-    from unnest(ids, waits_for, until, blockers) w (id, waits_for, until, blocker) where q.request_id = w.id;
+    from unnest(ids, set_waiting.waits_for, until, blockers) w (id, waits_for, until, blocker) where q.request_id = w.id;
     update mrprompt.requests r set wait_reason = w.reason, not_before = nullif(w.until, 'infinity')
     from unnest(ids, reasons, until) w (id, reason, until) where r.id = w.id and r.finished_at is null;
 end
@@ -413,7 +417,7 @@ begin
     select array_agg(w.request_id) into woken from (
         select q.request_id from mrprompt_internal.queue q
         where q.blocked_by = any (b_ids || c_ids) and q.fetcher_id is null and not q.ready
-        order by q.tag limit 2 * greatest(cardinality(counters), cardinality(buckets)) + 8 for update skip locked) w;
+        order by q.tag limit 2 * cardinality(release_meters.counters) + 8 for update skip locked) w;
     if woken is not null then
         perform mrprompt_internal.make_ready(woken);
         perform mrprompt_internal.wake(mrprompt_internal.channel_name('fetchers'));
@@ -494,7 +498,7 @@ begin
             raise exception using errcode = 'PT402', message = format('the model has no price, and %s needs one', meter.name),
                 hint = 'An admin inserts one into mrprompt.prices, maps the model in mrprompt.models.priced_as, or sets mrprompt.unpriced_requests = allow.';
         elsif need.hold > meter.unspent and (meter.at_limit = 'refuse' or need.hold > meter.amount) then
-            raise exception using errcode = 'PT402', message = format('%s is used up', meter.name),
+            raise exception using errcode = 'PT402', message = format('%s has no room for this request', meter.name),
                 detail = case when meter.shown then format('this request may cost %s USD; %s of %s are left%s', need.hold, meter.unspent, meter.amount,
                     case when meter.period_end < 'infinity' then ' until ' || meter.period_end else '' end)
                     else format('this request may cost %s USD', need.hold) end,
@@ -509,9 +513,9 @@ begin
             join mrprompt_internal.limit_buckets k on k.id = m.meter_id
             cross join lateral (
                 select greatest(case when k.in_flight >= l.in_flight then 1 end,
-                    (1 - k.requests) * 60 / l.requests_per_minute - f.seconds,
-                    (least(need.reserved, greatest(l.tokens_per_minute * l.burst_seconds / 60, 1)) - k.tokens) * 60 / l.tokens_per_minute - f.seconds) as seconds
-                from (select coalesce(extract(epoch from moment - nullif(k.filled_at, '-infinity')), 0) as seconds) f) w
+                    (1 - mrprompt_internal.bucket_level(k.requests, l.requests_per_minute, l.burst_seconds, k.filled_at, moment)) * 60 / l.requests_per_minute,
+                    (least(need.reserved, greatest(l.tokens_per_minute * l.burst_seconds / 60, 1))
+                     - mrprompt_internal.bucket_level(k.tokens, l.tokens_per_minute, l.burst_seconds, k.filled_at, moment)) * 60 / l.tokens_per_minute) as seconds) w
             where w.seconds > 0 order by w.seconds desc
         loop
             raise exception using errcode = 'PT429', message = format('%s is reached', meter.name),
@@ -560,12 +564,10 @@ create function mrprompt_internal.limit_states()
     language sql stable security definer set search_path = pg_catalog, pg_temp
 begin atomic
     select l.id, l.scope, k.subject, l.requests_per_minute, l.tokens_per_minute, l.in_flight, k.in_flight,
-        round(least(greatest(l.requests_per_minute * l.burst_seconds / 60, 1), k.requests + l.requests_per_minute / 60 * t.seconds), 3),
-        round(least(greatest(l.tokens_per_minute * l.burst_seconds / 60, 1), k.tokens + l.tokens_per_minute / 60 * t.seconds), 3),
+        round(mrprompt_internal.bucket_level(k.requests, l.requests_per_minute, l.burst_seconds, k.filled_at, clock_timestamp()), 3),
+        round(mrprompt_internal.bucket_level(k.tokens, l.tokens_per_minute, l.burst_seconds, k.filled_at, clock_timestamp()), 3),
         (select count(*) from mrprompt_internal.queue q where q.blocked_by = k.id), l.enabled
     from mrprompt.rate_limits l join mrprompt_internal.limit_buckets k on k.limit_id = l.id
-    cross join lateral (
-        select case when k.filled_at > '-infinity' then greatest(extract(epoch from clock_timestamp() - k.filled_at), 0) else 0 end as seconds) t
     where mrprompt_internal.may_act_for_others() or pg_has_role(session_user, 'mrprompt_analyst', 'usage');
 end;
 comment on function mrprompt_internal.limit_states() is 'What mrprompt.rate_limit_status shows.';
