@@ -79,13 +79,18 @@ struct HttpRequest {
     int total_timeout_ms = 0;
 };
 
-// The same meaning for every provider: prompt includes cached and cache_write, completion includes reasoning.
+// The same meaning for every provider: prompt includes cached, cache_write and its audio, completion includes
+// reasoning and its audio.
 struct Usage {
     std::int64_t prompt_tokens = 0;
     std::int64_t completion_tokens = 0;
     std::int64_t cached_tokens = 0;
     std::int64_t cache_write_tokens = 0;
+    std::int64_t cache_write_1h_tokens = 0;  // those of cache_write that are kept for an hour
     std::int64_t reasoning_tokens = 0;
+    std::int64_t audio_prompt_tokens = 0;
+    std::int64_t audio_completion_tokens = 0;
+    Json provider_cost = nullptr;  // USD, what the provider says it charged: a number as it was sent, or null
 };
 
 // A provider's own error, in its words; status 0 where it came inside a 200 stream.
@@ -124,6 +129,7 @@ struct Completion {
     std::vector<ToolCallFragment> tool_calls;  // whole, by index
     std::string finish_reason;                 // stop | length | tool_calls | content_filter | …
     std::string model, response_id;
+    std::string service_tier;  // as the answer says it: decides the price, and may come before the usage
     std::optional<Usage> usage;
     Json raw_usage;  // the provider's own object, or null
     Json raw;        // what a later turn must send back (Anthropic thinking blocks), or null
