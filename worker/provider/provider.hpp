@@ -34,7 +34,8 @@ struct Provider {
     std::string verify_path;  // what verifies a key; empty: the protocol's own ("/models", "/v1/models")
     std::string auth;         // bearer | x-api-key | api-key | none
     Headers headers;
-    bool stream_usage = true;  // takes stream_options.include_usage
+    bool stream_usage = true;                     // takes stream_options.include_usage
+    std::string max_tokens_field = "max_tokens";  // what Chat::output_limit is called there
     std::string ca_file;
     bool allow_private = false;  // its host may have a special_kind of address (core/address.hpp)
     std::string proxy;           // http://, https:// or socks5h://host:port; empty: none
@@ -60,7 +61,12 @@ struct Chat {
     std::string model;
     bool stream = false;
     Json payload;
+    std::int64_t output_limit = 0;  // the most output tokens that money is held for; 0: the payload decides
 };
+
+// What to send where the payload's own limit is `own` and money is held for `held` tokens: a limit that is no
+// positive number, or a larger one, gives way.
+Json limit_within(const Json& own, std::int64_t held);
 
 struct HttpRequest {
     std::string url;
