@@ -55,7 +55,8 @@ begin
                 'no_retry_on', p.no_retry_on, 'idempotency_header', p.idempotency_header,
                 'cooldown_percent', p.cooldown_percent, 'cooldown_attempts', p.cooldown_attempts,
                 'allow_private', p.allow_private, 'proxy', p.proxy,
-                'client_cert_file', p.client_cert_file, 'client_key_file', p.client_key_file) as shape
+                'client_cert_file', p.client_cert_file, 'client_key_file', p.client_key_file,
+                'max_tokens_field', p.max_tokens_field) as shape
         from mrprompt.providers p
         where p.enabled and p.name = any (array(select distinct r.provider from mrprompt.requests r where r.id = any (ids)))
     )

@@ -35,6 +35,8 @@ create table mrprompt_internal.provider_presets (
     proxy text constraint proxy_is_http_https_or_socks5h_with_a_port_and_no_user check (proxy ~ '^(http|https|socks5h)://[^[:space:]/?#@]+:[0-9]{1,5}/?$'),
     client_cert_file text constraint client_cert_file_is_an_absolute_path check (client_cert_file ~ '^/'),
     client_key_file text constraint client_key_file_is_an_absolute_path check (client_key_file ~ '^/'),
+    max_tokens_field text not null default 'max_tokens'
+        constraint max_tokens_field_is_max_tokens_or_max_completion_tokens check (max_tokens_field in ('max_tokens', 'max_completion_tokens')),
     constraint client_cert_file_and_client_key_file_come_together check ((client_cert_file is null) = (client_key_file is null)),
     constraint plain_http_needs_allow_http check (allow_http or base_url like 'https://%')
 );
@@ -56,7 +58,7 @@ create view mrprompt.providers with (security_invoker = true) as
         p.allow_http, p.ca_file, p.connect_timeout_ms, p.first_byte_timeout_ms, p.idle_timeout_ms, p.total_timeout_ms,
         p.enabled, p.description, p.preset, p.max_failures, p.backoff_base_ms, p.backoff_cap_ms, p.retry_on, p.no_retry_on,
         p.idempotency_header, p.cooldown_percent, p.cooldown_attempts, p.timeout_limit_ms, p.verify_path,
-        p.allow_private, p.proxy, p.client_cert_file, p.client_key_file
+        p.allow_private, p.proxy, p.client_cert_file, p.client_key_file, p.max_tokens_field
     from (
         select r.*, false as preset from mrprompt_internal.provider_rows r
         union all
@@ -99,6 +101,9 @@ comment on column mrprompt.providers.proxy is
 comment on column mrprompt.providers.client_cert_file is
     'A file on the fetcher''s machine with the client certificate (and those between it and its CA) to show, in PEM; null: none.';
 comment on column mrprompt.providers.client_key_file is 'The private key of client_cert_file, in PEM and without a passphrase; readable for the fetcher only.';
+comment on column mrprompt.providers.max_tokens_field is
+    'The member that limits the output tokens of a request that sets no limit itself, where money is held for one: max_tokens, or '
+    'max_completion_tokens (newer models of OpenAI refuse the other). Anthropic has max_tokens, whatever this says.';
 comment on column mrprompt.providers.preset is 'Whether the row is the release''s own, unchanged.';
 
 -- An insert that leaves a column out gets the table's default for it.
@@ -179,28 +184,28 @@ create trigger write_provider instead of insert or update or delete on mrprompt.
     for each row execute function mrprompt_internal.write_provider();
 
 insert into mrprompt_internal.provider_presets
-    (name, protocol, base_url, path, auth, key_required, stream_usage, allow_http, allow_private, description)
+    (name, protocol, base_url, path, auth, key_required, stream_usage, allow_http, allow_private, max_tokens_field, description)
 values
-    ('openai', 'openai', 'https://api.openai.com/v1', null, 'bearer', true, true, false, false, 'OpenAI'),
-    ('anthropic', 'anthropic', 'https://api.anthropic.com', null, 'x-api-key', true, true, false, false, 'Anthropic'),
-    ('vanchin', 'openai', 'https://vanchin.streamlake.ai/api/gateway/v1/endpoints', null, 'bearer', true, true, false, false,
+    ('openai', 'openai', 'https://api.openai.com/v1', null, 'bearer', true, true, false, false, 'max_completion_tokens', 'OpenAI'),
+    ('anthropic', 'anthropic', 'https://api.anthropic.com', null, 'x-api-key', true, true, false, false, default, 'Anthropic'),
+    ('vanchin', 'openai', 'https://vanchin.streamlake.ai/api/gateway/v1/endpoints', null, 'bearer', true, true, false, false, default,
         'VanchinAI (StreamLake): the model is an endpoint id, ep-…'),
     ('azure', 'openai', 'https://example.openai.azure.com/openai/deployments/{model}',
-        '/chat/completions?api-version=2024-10-21', 'api-key', true, true, false, false,
+        '/chat/completions?api-version=2024-10-21', 'api-key', true, true, false, false, default,
         'Azure OpenAI: put your resource''s name into base_url; the model is the deployment'),
-    ('openai-compatible', 'openai', 'https://llm.example.com/v1', null, 'bearer', false, true, false, false,
+    ('openai-compatible', 'openai', 'https://llm.example.com/v1', null, 'bearer', false, true, false, false, default,
         'Any OpenAI-compatible server: put its address into base_url'),
-    ('openrouter', 'openai', 'https://openrouter.ai/api/v1', null, 'bearer', true, true, false, false, 'OpenRouter'),
-    ('groq', 'openai', 'https://api.groq.com/openai/v1', null, 'bearer', true, true, false, false, 'Groq'),
-    ('deepseek', 'openai', 'https://api.deepseek.com', null, 'bearer', true, true, false, false, 'DeepSeek'),
-    ('mistral', 'openai', 'https://api.mistral.ai/v1', null, 'bearer', true, false, false, false,
+    ('openrouter', 'openai', 'https://openrouter.ai/api/v1', null, 'bearer', true, true, false, false, default, 'OpenRouter'),
+    ('groq', 'openai', 'https://api.groq.com/openai/v1', null, 'bearer', true, true, false, false, default, 'Groq'),
+    ('deepseek', 'openai', 'https://api.deepseek.com', null, 'bearer', true, true, false, false, default, 'DeepSeek'),
+    ('mistral', 'openai', 'https://api.mistral.ai/v1', null, 'bearer', true, false, false, false, default,
         'Mistral (sends usage unasked and refuses stream_options)'),
-    ('together', 'openai', 'https://api.together.xyz/v1', null, 'bearer', true, true, false, false, 'Together AI'),
-    ('xai', 'openai', 'https://api.x.ai/v1', null, 'bearer', true, true, false, false, 'xAI'),
-    ('gemini', 'openai', 'https://generativelanguage.googleapis.com/v1beta/openai', null, 'bearer', true, true, false, false,
+    ('together', 'openai', 'https://api.together.xyz/v1', null, 'bearer', true, true, false, false, default, 'Together AI'),
+    ('xai', 'openai', 'https://api.x.ai/v1', null, 'bearer', true, true, false, false, default, 'xAI'),
+    ('gemini', 'openai', 'https://generativelanguage.googleapis.com/v1beta/openai', null, 'bearer', true, true, false, false, default,
         'Google Gemini through its OpenAI-compatible base'),
-    ('ollama', 'openai', 'http://127.0.0.1:11434/v1', null, 'bearer', false, true, true, true, 'Ollama on this machine'),
-    ('vllm', 'openai', 'http://127.0.0.1:8000/v1', null, 'bearer', false, true, true, true, 'vLLM on this machine'),
-    ('llamacpp', 'openai', 'http://127.0.0.1:8080/v1', null, 'bearer', false, true, true, true, 'llama.cpp server on this machine'),
-    ('litellm', 'openai', 'http://127.0.0.1:4000/v1', null, 'bearer', false, true, true, true, 'LiteLLM proxy on this machine');
+    ('ollama', 'openai', 'http://127.0.0.1:11434/v1', null, 'bearer', false, true, true, true, default, 'Ollama on this machine'),
+    ('vllm', 'openai', 'http://127.0.0.1:8000/v1', null, 'bearer', false, true, true, true, default, 'vLLM on this machine'),
+    ('llamacpp', 'openai', 'http://127.0.0.1:8080/v1', null, 'bearer', false, true, true, true, default, 'llama.cpp server on this machine'),
+    ('litellm', 'openai', 'http://127.0.0.1:4000/v1', null, 'bearer', false, true, true, true, default, 'LiteLLM proxy on this machine');
 

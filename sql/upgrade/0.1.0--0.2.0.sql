@@ -38,6 +38,9 @@ begin
                 check (proxy ~ ''^(http|https|socks5h)://[^[:space:]/?#@]+:[0-9]{1,5}/?$''),
             add column client_cert_file text constraint client_cert_file_is_an_absolute_path check (client_cert_file ~ ''^/''),
             add column client_key_file text constraint client_key_file_is_an_absolute_path check (client_key_file ~ ''^/''),
+            add column max_tokens_field text not null default ''max_tokens''
+                constraint max_tokens_field_is_max_tokens_or_max_completion_tokens
+                check (max_tokens_field in (''max_tokens'', ''max_completion_tokens'')),
             add constraint client_cert_file_and_client_key_file_come_together
                 check ((client_cert_file is null) = (client_key_file is null))', name);
     end loop;
@@ -47,6 +50,10 @@ $providers$;
 -- Admins' own addresses may be private ones, by whatever name: they go on being asked there.
 update mrprompt_internal.provider_rows r set allow_private = true
 where not exists (select from mrprompt_internal.provider_presets p where p.name = r.name and p.base_url = r.base_url);
+
+-- What the preset says of OpenAI holds for admins' own rows of it, too.
+update mrprompt_internal.provider_rows r set max_tokens_field = 'max_completion_tokens'
+where r.name = 'openai' or r.base_url ~* '^https://api[.]openai[.]com(/|$)';
 
 alter table mrprompt.requests
     add column priority smallint not null default 0 check (priority between -3 and 3),

@@ -45,8 +45,13 @@ void check_outcome(const Json& outcome, Told& told, bool stream) {
     promise(!stream || told.content == string_member(response, "content"), "the pieces are the answer");
     promise(!stream || told.reasoning == string_member(response, "reasoning"),
             "the pieces are the reasoning");
-    for (const auto& [name, count] : outcome["usage"].items())
-        promise(count.is_boolean() || count >= 0, name + " is a count");
+    for (const auto& [name, said] : outcome["usage"].items()) {
+        if (name == "service_tier" || name == "provider_cost") {
+            promise(said.is_null() || said.is_string() == (name == "service_tier"), name + " is what it is");
+        } else {
+            promise(said.is_boolean() || said >= 0, name + " is a count");
+        }
+    }
 }
 
 void check(std::string_view body, const char* protocol, bool stream,

@@ -105,7 +105,7 @@ is(sql(q(select count(*), count(*) filter (where q.ready), count(*) filter (wher
     from mrprompt_internal.queue q join mrprompt.requests r on r.id = q.request_id where r.id <> ') . $streaming . q(')), '23|22|1|t', 'the queue has what the new release wants to know of requests');
 is(sql("select ready, waits_for, ready_at > now() + interval '50 minutes' from mrprompt_internal.queue where request_id = '$retried'"), 'f|retry|t', 'what waits for a retry goes on waiting');
 is(sql(q(select bool_and(tag > before) from (select tag, lag(tag, 1, 0::bigint) over (order by ready_at, request_id) as before from mrprompt_internal.queue where ready and fetcher_id is null) q)), 't', 'in the order in which they came');
-is(sql(q(select base_url, preset, total_timeout_ms, backoff_cap_ms from mrprompt.providers where name in ('openai', 'fake') order by name)), "$base/v1|f|77000|60000\nhttps://proxy.example.com/v1|f|900000|60000", 'providers are as the admin made them');
+is(sql(q(select base_url, preset, total_timeout_ms, backoff_cap_ms, max_tokens_field from mrprompt.providers where name in ('openai', 'fake') order by name)), "$base/v1|f|77000|60000|max_tokens\nhttps://proxy.example.com/v1|f|900000|60000|max_completion_tokens", 'providers are as the admin made them');
 
 is(sql(q(select string_agg(name, ' ' order by name) from mrprompt.providers where allow_private and not preset)), 'fake openai private public short', 'and the addresses that admins set go on being asked, private or not');
 ok(wait_until(sub { status($streaming) ne 'running' }), 'the stream ends');
