@@ -39,6 +39,18 @@ comment on column mrprompt_internal.queue.tag is
 comment on column mrprompt_internal.queue.ready is 'Whether a claim may take it; if not, it is made ready at ready_at.';
 comment on column mrprompt_internal.queue.waits_for is 'What a row that is not ready waits for.';
 
+create function mrprompt_internal.refuse_overtaken() returns uuid
+    language plpgsql volatile set search_path = pg_catalog, pg_temp
+as $$
+begin
+    raise exception using errcode = 'serialization_failure', message = 'mrprompt was updated while this call was under way',
+        detail = 'Nothing was queued.', hint = 'Try again in a new transaction.';
+end
+$$;
+comment on function mrprompt_internal.refuse_overtaken() is
+    'The user of a row that a call of an earlier release queues, which waited for ALTER EXTENSION UPDATE and does not know the column.';
+alter table mrprompt_internal.queue alter column user_id set default mrprompt_internal.refuse_overtaken();
+
 create sequence mrprompt_internal.virtual_time as bigint minvalue 0 start 0;
 comment on sequence mrprompt_internal.virtual_time is
     'The tag that claims have come to. A sequence, because it is read and moved by all without a lock or a row version.';
