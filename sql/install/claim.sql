@@ -194,7 +194,8 @@ begin
 
     with taken as (
         update mrprompt_internal.queue q
-        set fetcher_id = fetcher.id, attempt = q.attempt + 1, claimed_at = moment
+        set fetcher_id = fetcher.id, attempt = q.attempt + 1, claimed_at = moment,
+            key_hash = (select k.key_hash from mrprompt.api_keys k where k.id = q.key_id)
         where q.request_id = any (ids)
         returning q.request_id, q.attempt
     ), running as (

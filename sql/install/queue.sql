@@ -19,7 +19,8 @@ create table mrprompt_internal.queue (
     model text not null,
     tag bigint not null,
     ready boolean not null default true,
-    waits_for text check (waits_for in ('retry', 'cooldown', 'pause'))
+    waits_for text check (waits_for in ('retry', 'cooldown', 'pause')),
+    key_hash text
 ) with (fillfactor = 70, autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 2000,
         autovacuum_analyze_scale_factor = 0, autovacuum_analyze_threshold = 100000, autovacuum_vacuum_cost_delay = 0);
 create index queue_ready on mrprompt_internal.queue (tag, request_id) where fetcher_id is null and ready and not alone;
@@ -38,6 +39,7 @@ comment on column mrprompt_internal.queue.tag is
     'Its place: claims take the lowest. Tags of one user and priority are a step apart, so that users share (next_tag).';
 comment on column mrprompt_internal.queue.ready is 'Whether a claim may take it; if not, it is made ready at ready_at.';
 comment on column mrprompt_internal.queue.waits_for is 'What a row that is not ready waits for.';
+comment on column mrprompt_internal.queue.key_hash is 'Of its key, as the claim found it: a refusal is one of that secret.';
 
 create function mrprompt_internal.refuse_overtaken() returns uuid
     language plpgsql volatile set search_path = pg_catalog, pg_temp

@@ -108,6 +108,7 @@ declare
     moment constant timestamptz := clock_timestamp();
     settled uuid[];
     found_ record;
+    known record;
     busy json;
     stale json;
 begin
@@ -119,7 +120,7 @@ begin
             retry_after_ms bigint, counts_as_failure boolean, cooldown json)
         order by o.request, o.attempt
     ), ended as materialized (
-        select o.*, r.user_id, r.provider, r.model, r.key_id, r.agent_name, r.kind, f.failures as failures_now,
+        select o.*, r.user_id, r.provider, r.model, r.key_id, q.key_hash, r.agent_name, r.kind, f.failures as failures_now,
             u.prompt_tokens, u.completion_tokens, u.cached_tokens, u.cache_write_tokens, u.reasoning_tokens, coalesce(u.estimated, false) as estimated,
             a.content, a.tool_calls, a.refusal, a.reasoning, a.finish_reason, a.model as answered_by,
             a.provider_response_id, a.raw,
@@ -131,7 +132,7 @@ begin
         from o
         -- A row that somebody else holds is not waited for: the fetcher sends it again.
         cross join lateral (
-            select q.attempt, q.expires_at from mrprompt_internal.queue q
+            select q.attempt, q.expires_at, q.key_hash from mrprompt_internal.queue q
             where q.request_id = o.request and q.attempt = o.attempt
               and q.fetcher_id is not distinct from settle_items.fetcher_id  -- by its key, not by the claims' index
             for update skip locked) q
@@ -192,7 +193,8 @@ begin
         delete from mrprompt_internal.queue q
         where q.request_id = any (array(select e.request from ended e where e.status_now <> 'queued'))
     )
-    select array_agg(e.request) as requests, array_agg(e.attempt) as attempts, (select count(*) from o) as asked,
+    select array_agg(e.request) as requests, array_agg(e.attempt) as attempts, array_agg(e.key_hash) as key_hashes,
+        array_agg(e.key_id) filter (where e.result = 'succeeded') as taken_keys, (select count(*) from o) as asked,
         bool_or(json_array_length(e.deltas) > 0) as tails, bool_or(e.result <> 'succeeded') as troubles,
         bool_or(json_typeof(e.cooldown) = 'object') as cooldowns, bool_or(e.kind = 'verify') as verifications
     into found_ from ended e;
@@ -235,14 +237,16 @@ begin
             on q.request_id = o.request and q.attempt = o.attempt and q.fetcher_id = settle_items.fetcher_id
         where settled is null or o.request <> all (settled);
     end if;
-    if found_.cooldowns or found_.verifications then
-        perform mrprompt_internal.note_keys(outcomes, settled);
+    select exists (select from mrprompt_internal.cooldowns c where c.probe = any (settled)) as probed,
+        exists (select from mrprompt.api_keys k where k.id = any (found_.taken_keys) and k.last_error is not null) as mended
+    into known;
+    if found_.cooldowns or found_.verifications or known.mended then
+        perform mrprompt_internal.note_keys(outcomes, settled, found_.key_hashes);
     end if;
     if found_.cooldowns then
-        perform mrprompt_internal.open_cooldowns(outcomes, settled);
+        perform mrprompt_internal.open_cooldowns(outcomes, settled, found_.key_hashes);
     end if;
-    if exists (select from mrprompt_internal.cooldowns c where c.probe = any (settled)) then
-        perform mrprompt_internal.note_keys(outcomes, settled);
+    if known.probed then
         perform mrprompt_internal.release_cooldowns(c.provider, c.key_id, c.model)
         from mrprompt_internal.cooldowns c
         join json_to_recordset(outcomes) as o (request uuid, result text) on o.request = c.probe

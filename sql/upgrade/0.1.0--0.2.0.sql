@@ -117,7 +117,8 @@ alter table mrprompt_internal.queue
     add column model text,
     add column tag bigint,
     add column ready boolean not null default true,
-    add column waits_for text check (waits_for in ('retry', 'cooldown', 'pause'));
+    add column waits_for text check (waits_for in ('retry', 'cooldown', 'pause')),
+    add column key_hash text;
 -- Their requests are gone; tend would have removed them.
 delete from mrprompt_internal.queue q where not exists (select from mrprompt.requests r where r.id = q.request_id);
 update mrprompt_internal.queue q
