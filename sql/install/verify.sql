@@ -27,7 +27,7 @@ begin
         last_error = case when n.taken then null else n.refusal end,
         last_error_at = case when n.taken then null else clock_timestamp() end
     from news n
-    where k.id = n.key_id and k.key_hash = n.key_hash;
+    where k.id = n.key_id;
 end
 $$;
 comment on function mrprompt_internal.note_keys(json, uuid[], text[]) is
