@@ -48,7 +48,8 @@ begin
     end if;
     select * into place from mrprompt.providers p where p.name = key.provider and p.enabled;
     if not found then
-        raise exception using errcode = 'PT400', message = format('provider %s is gone or disabled', key.provider);
+        raise exception using errcode = 'PT400', message = format('provider %s is gone or disabled', key.provider),
+            hint = 'An admin enables or adds it in mrprompt.providers.';
     end if;
     if place.auth = 'none' or position('{model}' in place.base_url || coalesce(place.verify_path, '')) > 0 then
         raise exception using errcode = 'PT400', message = format('keys of provider %s cannot be verified', place.name),
