@@ -57,7 +57,7 @@ begin
     for key in
         select k.id, k.user_id, k.provider, k.encrypted_key from mrprompt.api_keys k
         where (after is null or k.id > after) and k.encrypted_key <> '' and split_part(k.encrypted_key, '.', 2) <> active
-        order by k.id limit greatest(batch, 1) for no key update skip locked
+        order by k.id limit least(greatest(batch, 1), 10000) for no key update skip locked
     loop
         last := key.id;
         anew := mrprompt_internal.reseal(key.encrypted_key, key.id, key.user_id, key.provider);
@@ -98,7 +98,7 @@ begin
 end
 $$;
 comment on procedure mrprompt.reseal_keys(integer, bigint, bigint, bigint) is
-    'Admins: seals all keys anew under the active master key, some at a time, each time committing; may be stopped and called again. '
+    'Admins: seals all keys anew under the active master key, batch (10000 at most) at a time, each time committing; may be stopped and called again. '
     'remaining: keys under other master keys, which were in use or do not open. PT4xx and F0000 as encrypt_key().';
 
 create function mrprompt_internal.key_seal_status()
