@@ -54,7 +54,7 @@ is(sql(q(select count(*) from mrprompt.requests where status = 'succeeded')), '4
 # A server that has not heard that the first master key is retired must not go on sealing with it.
 my @lines = split /^/, slurp_file($file);
 chmod 0640, $file or die "$file: $!";
-like(failure(q(select mrprompt.retire_master_key('k2'))), qr/no master key is active here.*DETAIL:.*readable.*HINT:.*doctor/s, 'without a usable file nothing is retired, not even the active one');
+like(failure(q(select mrprompt.retire_master_key('k2'))), qr/no master key is active here.*gives permissions to group or others.*doctor/s, 'without a usable file nothing is retired, not even the active one');
 chmod 0600, $file or die "$file: $!";
 sql(q(select mrprompt.retire_master_key('k1')));
 like(failure(q(select mrprompt.retire_master_key('k9'))), qr/nothing in this database was ever sealed under a master key k9/, 'an unknown one is called that');
