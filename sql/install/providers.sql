@@ -193,7 +193,7 @@ exception when check_violation or not_null_violation then
     -- The error itself would show the row, and there may be secrets in its headers.
     get stacked diagnostics broken = constraint_name, lacking = column_name;
     raise exception using errcode = 'PT400',
-        message = case sqlstate when '23502' then format('provider %s has no %s', new.name, lacking)
+        message = case sqlstate when '23502' then format('provider %s has no %s', coalesce(new.name, '?'), lacking)
                                 else format('provider %s breaks a rule: %s', new.name, replace(broken, '_', ' ')) end;
 end
 $$;
