@@ -60,7 +60,7 @@ create function mrprompt.adopt_api_keys(
     language plpgsql volatile set search_path = pg_catalog, pg_temp
 as $$
 declare
-    most constant int := least(greatest(max_rows, 1), 10000);
+    most constant int := least(greatest(coalesce(max_rows, 10000), 1), 10000);
     missing text;
     taken bigint;
 begin

@@ -28,7 +28,7 @@ begin
                   and c.relnamespace in ('mrprompt'::regnamespace, 'mrprompt_internal'::regnamespace) and a.pid <> pg_backend_pid();
                 raise exception using errcode = 'lock_not_available',
                     message = format('the tables of mrprompt could not all be locked within %s: others are using them', patience),
-                    detail = 'In use by ' || coalesce(users, 'nobody any more'),
+                    detail = 'In use by ' || coalesce(users, 'a prepared transaction, or nobody any more'),
                     hint = 'End those transactions, or wait longer: set lock_timeout = ''10min''; alter extension mrprompt update.';
             end if;
             perform pg_sleep(0.05 + random() / 10);
