@@ -55,7 +55,7 @@ begin
         where part ->> 'type' in ('image_url', 'image', 'input_image');
     end if;
     -- No token is shorter than a byte; what servers put around messages and tools is less than this.
-    prompt := octet_length(whole) - inline_bytes + 16 * json_array_length(asked.messages)
+    prompt := octet_length(whole) - inline_bytes + 16 * coalesce(json_array_length(asked.messages), 0)
         + case when asked.tools is not null then 1000 else 0 end;
     select max(trunc(v::text::numeric)) into output
     from unnest(array[asked.max_tokens, asked.max_completion_tokens]) v
