@@ -17,6 +17,7 @@ namespace mrprompt::fuzz {
 namespace {
 
 constexpr std::size_t kMaxEvents = 200;
+constexpr int kTransferEnds = static_cast<int>(TransferEnd::address_refused) + 1;
 
 // Checks every call as PostgreSQL would.
 class CheckingStore final : public Store {
@@ -97,7 +98,8 @@ public:
                 break;
             case '.':
                 if (any)
-                    transport_.end(*running, static_cast<TransferEnd>(number(rest) % 10), std::string(rest));
+                    transport_.end(*running, static_cast<TransferEnd>(number(rest) % kTransferEnds),
+                                   std::string(rest));
                 break;
             default:
                 break;

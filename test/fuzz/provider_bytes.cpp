@@ -11,13 +11,16 @@ constexpr char kKey[] = "sk-aaab-0123456789";
 constexpr std::size_t kMaxMessageBytes = 2000;
 
 struct Told {
+    std::size_t limit;
     std::string content, reasoning;
     int seq = 0;
 
     void take(const Json& delta) {
         promise(delta["seq"] == ++seq, "pieces are counted from 1");
-        content += string_member(delta, "content");
-        reasoning += string_member(delta, "reasoning");
+        const std::string said = string_member(delta, "content"), thought = string_member(delta, "reasoning");
+        promise(said.size() + thought.size() <= limit, "a piece keeps to its limit", said);
+        content += said;
+        reasoning += thought;
     }
 };
 
@@ -50,14 +53,17 @@ void check_outcome(const Json& outcome, Told& told, bool stream) {
 }
 
 void check(std::string_view body, const char* protocol, bool stream,
-           const std::vector<std::string_view>& pieces, TransferEnd end) {
+           const std::vector<std::string_view>& pieces, TransferEnd end, int max_delta_bytes = 1 << 20) {
     test::FakeTransport transport;
     test::FakeClock clock;
     Flights flights(transport, clock);
+    FetcherSettings settings;
+    settings.max_delta_bytes = max_delta_bytes;
+    flights.obey(settings);
     Provider row{.name = "p", .protocol = protocol, .base_url = "https://p.test/v1"};
     const Result<ProviderRow> provider = std::make_shared<const Provider>(row);
     flights.start(job_for(stream), &provider, std::make_shared<const Secret>(kKey), "");
-    Told told;
+    Told told{.limit = static_cast<std::size_t>(max_delta_bytes), .content = {}, .reasoning = {}};
     const auto take_deltas = [&] {
         for (const Item& item : flights.take_deltas(0)) told.take(checked_json(item.json, "a delta"));
     };
@@ -92,4 +98,5 @@ FUZZ_TARGET(input) {
         check(input, protocol, false, {input}, TransferEnd::complete);
     }
     check(input, "openai", true, pieces, TransferEnd::broken);
+    check(input, "openai", true, pieces, TransferEnd::complete, 24);
 }
