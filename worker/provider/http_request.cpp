@@ -52,8 +52,12 @@ Result<HttpRequest> start_request(const Provider& provider, const Chat& chat, co
                                   std::string_view own_path) {
     if (chat.model.empty()) return Error{"invalid_request", "no model is named"};
     HttpRequest request;
-    std::string_view base = base_of(provider.base_url, provider.path.empty() ? own_path : provider.path);
-    request.url.append(base).append(provider.path.empty() ? without_version(own_path, base) : provider.path);
+    std::string_view path = provider.path.empty() ? own_path : provider.path;
+    const std::string_view base = base_of(provider.base_url, path);
+    if (provider.path.empty()) path = without_version(path, base);
+    request.url = base;
+    if (!path.starts_with('/') && !path.starts_with('?')) request.url += '/';
+    request.url += path;
     if (request.url.find(kModelPlace) != std::string::npos) {
         // Dots alone would climb out of their place in the path.
         if (chat.model == "." || chat.model == "..") {
