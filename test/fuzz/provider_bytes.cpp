@@ -9,6 +9,7 @@ namespace {
 
 constexpr char kKey[] = "sk-aaab-0123456789";
 constexpr std::size_t kMaxMessageBytes = 2000;
+constexpr int kManyBytes = 1 << 20;
 
 struct Told {
     std::size_t limit;
@@ -28,11 +29,12 @@ Job job_for(bool stream) {
     Job job;
     job.request = test::uuid(1);
     job.attempt = 1;
+    job.kind = "chat";
     job.chat = {"m", stream, Json{{"messages", Json::array()}}};
     return job;
 }
 
-void check_outcome(const Json& outcome, Told& told, bool stream) {
+void check_outcome(const Json& outcome, Told& told, bool stream, std::string_view content) {
     for (const Json& delta : outcome["deltas"]) told.take(delta);
     const std::string& result = outcome["result"].get_ref<const std::string&>();
     promise(result == "succeeded" || result == "retry" || result == "failed", "an outcome is one of three",
@@ -45,6 +47,7 @@ void check_outcome(const Json& outcome, Told& told, bool stream) {
     }
     if (result != "succeeded") return;
     const Json& response = outcome["response"];
+    promise(string_member(response, "content") == content, "the answer is what the body says");
     promise(!stream || told.content == string_member(response, "content"), "the pieces are the answer");
     promise(!stream || told.reasoning == string_member(response, "reasoning"),
             "the pieces are the reasoning");
@@ -53,7 +56,7 @@ void check_outcome(const Json& outcome, Told& told, bool stream) {
 }
 
 void check(std::string_view body, const char* protocol, bool stream,
-           const std::vector<std::string_view>& pieces, TransferEnd end, int max_delta_bytes = 1 << 20) {
+           const std::vector<std::string_view>& pieces, TransferEnd end, int max_delta_bytes = kManyBytes) {
     test::FakeTransport transport;
     test::FakeClock clock;
     Flights flights(transport, clock);
@@ -81,7 +84,15 @@ void check(std::string_view body, const char* protocol, bool stream,
     checked_json(flights.progress_json(), "progress");
     const std::vector<Item> outcomes = flights.take_outcomes();
     promise(outcomes.size() == 1, "a transfer that has ended has one outcome");
-    check_outcome(checked_json(outcomes[0].json, "an outcome"), told, stream);
+    const std::unique_ptr<Decoder> decoder = find_protocol(protocol)->decoder(stream, 200, "");
+    Delta unused;
+    decoder->feed(body, unused);
+    decoder->finish(unused);
+    const Json outcome = checked_json(outcomes[0].json, "an outcome");
+    check_outcome(outcome, told, stream, decoder->completion().content);
+    promise(end != TransferEnd::complete || max_delta_bytes < kManyBytes ||
+                (outcome["result"] == "succeeded") == decoder->completion().complete,
+            "a whole answer is a success, and no other");
     flights.forget(outcomes[0]);
     promise(flights.size() == 0, "nothing stays behind");
 }
@@ -98,5 +109,5 @@ FUZZ_TARGET(input) {
         check(input, protocol, false, {input}, TransferEnd::complete);
     }
     check(input, "openai", true, pieces, TransferEnd::broken);
-    check(input, "openai", true, pieces, TransferEnd::complete, 24);
+    check(input, "openai", true, {input}, TransferEnd::complete, 24);
 }
