@@ -38,7 +38,7 @@ extern int attempt_retention_s;
 extern int usage_retention_s;
 extern int audit_retention_s;
 extern char* default_provider;
-// The setting, split.
+// The setting, split. What PostgreSQL allocates for it goes with the current memory context.
 std::vector<std::string> list_certificate_directories();
 }  // namespace settings
 
