@@ -78,7 +78,7 @@ comment on column mrprompt.providers.headers is 'Further request headers, {"name
 comment on column mrprompt.providers.stream_usage is 'Whether the server takes stream_options.include_usage.';
 comment on column mrprompt.providers.models is 'Models that may be asked for; null: any.';
 comment on column mrprompt.providers.ca_file is
-    'A file of CA certificates on the fetcher''s machine, to trust instead of the system''s; null: the system''s. For an https proxy, too.';
+    'A file of CA certificates on the fetcher''s machine, to trust instead of the system''s; null: the system''s. An https proxy is judged by the system''s.';
 comment on column mrprompt.providers.max_failures is 'Failed attempts after which a request is given up; null: mrprompt.max_failures.';
 comment on column mrprompt.providers.backoff_base_ms is 'The bound of the first pause before a retry; it doubles up to backoff_cap_ms, the pause is random below it.';
 comment on column mrprompt.providers.retry_on is
