@@ -77,6 +77,30 @@ sql(q(alter table mrprompt.api_keys disable trigger refuse_retired_anew;
 my ($code, $out, $err) = $node->psql('postgres', 'call mrprompt.reseal_keys()');
 is($out, '0|1|1', 'a damaged key is counted');
 like($err, qr/WARNING:  key [0-9a-f-]{36} does not open.*sealed under master key k1, for provider fake/s, 'and named');
+like(slurp_file($node->logfile), qr/WARNING:  key [0-9a-f-]{36} does not open/, 'in the log too');
+
+# A master key is lost for good: nothing can be stored until an admin has given up what it sealed.
+{
+    my $kept = slurp_file($file);
+    write_master_keys('k3:' . ('3' x 64) . "\n");
+    $node->reload;
+    ok(wait_until(sub { sql('select active_id from mrprompt_internal.keyring_state()') eq 'k3' }), 'the file holds another one only');
+    ($code, $out, $err) = $node->psql('postgres', 'call mrprompt.reseal_keys()');
+    is($out, '0|250|250', 'resealing counts everything that does not open, the lookup key included');
+    ($code, $out, $err) = $node->psql('postgres', q(\set VERBOSITY verbose) . qq(\nselect mrprompt.add_key('fake', 'sk-test-after-loss-1')));
+    like($err, qr/F0000: the key of hash_key\(\) does not open/, 'a new key cannot be stored, and that is no bad input');
+    like(failure(q(select mrprompt.retire_master_key('k2'))), qr/still in use.*replace_lookup_key/s, 'the way out is told');
+    sql('begin; select mrprompt.replace_lookup_key(); select mrprompt.add_key(\'fake\', \'sk-test-after-loss-1\'); rollback');
+    sql('select mrprompt.replace_lookup_key()');
+    my $new = sql(q(select mrprompt.add_key('fake', 'sk-test-after-loss-1', name => 'after the loss')));
+    like($new, qr/^[0-9a-f-]{36}$/, 'and taken: keys are stored again');
+    like(failure('select mrprompt.replace_lookup_key()'), qr/the key of hash_key\(\) opens: it is not lost/, 'one that opens is not given up');
+    # Back to what this test goes on with.
+    write_master_keys($kept . 'k3:' . ('3' x 64) . "\n");
+    $node->reload;
+    ok(wait_until(sub { sql('select count(*) from mrprompt.key_seal_status where in_file') eq '2' }), 'the lost one is found again');
+    is(sql('call mrprompt.reseal_keys()'), '248|1|1', 'and everything but the damaged key opens');
+}
 sql(q(create role plain login; grant mrprompt_user to plain));
 for my $statement (q(call mrprompt.reseal_keys()), q(select * from mrprompt.key_seal_status), q(select mrprompt.retire_master_key('k1')),
     q(select mrprompt_internal.reseal('mrp1.k1.AAAA', null, null, null)), q(select mrprompt_internal.adopt_row('{}', 'x', null)),

@@ -94,7 +94,7 @@ sql(q(
             elsif dice < 0.85 then
                 steps := steps + t.settle(who, random());
             elsif dice < 0.90 then
-                with wished as (select mrprompt.cancel_request(request_id) from (select request_id from mrprompt_internal.queue order by random() limit 5) q)
+                with wished as (select mrprompt.cancel_request(request_id) from (select q.request_id from mrprompt_internal.queue q join mrprompt.requests r on r.id = q.request_id order by random() limit 5) q)
                 select steps + count(*) into steps from wished;
             elsif dice < 0.95 then
                 steps := steps + mrprompt_internal.fetcher_gone((select id from t.fetchers where n = who), random() < 0.2);
@@ -153,7 +153,6 @@ sql(q(
         select 'more or fewer ledger rows than attempts', r.id::text from mrprompt.requests r
         where r.finished_at is not null and r.attempts <> (select count(*) from mrprompt.usage u where u.request_id = r.id) $$;
 ));
-sql("call t.hello(n) ") for ();
 sql("call t.hello(1); call t.hello(2); call t.hello(3)");
 sql("select setseed($seed)");
 
