@@ -162,7 +162,7 @@ create trigger audit after insert on mrprompt_internal.releases for each row
 -- Not each step of it.
 create trigger audit after insert or update of done_at on mrprompt_internal.recomputes for each row
     when (current_user = 'mrprompt_owner' or current_setting('check_function_bodies')::boolean)
-    execute function mrprompt_internal.audit('recompute', '{id}', '', '{}', '{id,by_role,requested_at,reached}');
+    execute function mrprompt_internal.audit('recompute', '{id}', '', '{}', '{id,by_role,requested_at,reached,rows_so_far,difference_so_far}');
 create trigger audit after insert on mrprompt_internal.homes for each row
     when (current_user = 'mrprompt_owner' or current_setting('check_function_bodies')::boolean)
     execute function mrprompt_internal.audit('home', '{system_identifier,database_oid}', '', '{}', '{id,since}');

@@ -204,7 +204,7 @@ declare
 begin
     if amount is null or amount < 0 or amount > 1e9 or amount = 'NaN' then
         raise exception using errcode = 'PT400', message = 'amount must be between 0 and 1,000,000,000 USD',
-            detail = format('it is %s', coalesce(amount::text, 'null')), hint = 'To end a budget: enabled => false, or mrprompt.delete_budget(id).';
+            detail = format('it is %s', coalesce(amount::text, 'null')), hint = case when self_set then 'To take it away: null.' else 'To end a budget: enabled => false, or mrprompt.delete_budget(id).' end;
     end if;
     if period is null or period !~ '^(hour|day|week|month|none|[1-9][0-9]{0,3} days)$' then
         raise exception using errcode = 'PT400', message = format('there is no period %s', coalesce(left(period, 100), 'null')),

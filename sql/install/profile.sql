@@ -104,7 +104,8 @@ begin
     where b.scope = 'user' and b.subject in (acting::text, '*') and b.period = set_user_budget.period and not b.self_set
     order by b.subject = '*' limit 1;
     if given.enabled and amount > given.amount then
-        raise exception using errcode = 'PT400', message = format('you cannot set yourself more than an admin allows: %s USD per %s', given.amount, period),
+        raise exception using errcode = 'PT400', message = format('you cannot set yourself more than an admin allows: %s USD %s', given.amount,
+            case period when 'none' then 'in total' else 'per ' || period end),
             detail = format('amount is %s', amount), hint = format('Up to %s, or ask an admin.', given.amount);
     end if;
     -- Each is one more to look at for every request of his.
@@ -234,8 +235,8 @@ begin
 
     -- As many as can be looked at while somebody waits.
     return query
-    select 'notice', format('%s of your requests wait%s, the oldest for %s.', count(*),
-            ': ' || coalesce(w.why, 'their turn has not come'), date_trunc('second', clock_timestamp() - mrprompt_internal.uuid_time(min(w.id::text)::uuid))),
+    select 'notice', format('Waiting (%s, the oldest for %s): %s.', case count(*) when 1 then '1 request' else count(*) || ' requests' end,
+            date_trunc('second', clock_timestamp() - mrprompt_internal.uuid_time(min(w.id::text)::uuid)), coalesce(w.why, 'their turn has not come')),
         'They go on by themselves; mrprompt.cancel_request() ends one.'
     from (select q.request_id as id, mrprompt_internal.why_waiting(r.status, r.wait_reason, r.provider) as why
           from mrprompt_internal.queue q join mrprompt.requests r on r.id = q.request_id

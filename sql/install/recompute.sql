@@ -7,21 +7,23 @@ create table mrprompt_internal.recomputes (
     by_role name not null default session_user,
     requested_at timestamptz not null default clock_timestamp(),
     reached uuid,
+    rows_so_far bigint not null default 0,
+    difference_so_far numeric not null default 0,
     done_at timestamptz,
-    rows bigint not null default 0,
-    difference numeric not null default 0
+    rows bigint,
+    difference numeric
 );
 create index recomputes_to_do on mrprompt_internal.recomputes (id) where done_at is null;
 comment on table mrprompt_internal.recomputes is 'Spans of the ledger whose cost recompute_cost(…, apply => true) has to change, or has changed.';
 comment on column mrprompt_internal.recomputes.reached is 'Up to this request it is done; the next step goes on behind it. Null: it has not begun.';
-comment on column mrprompt_internal.recomputes.rows is 'Attempts whose cost has changed.';
-comment on column mrprompt_internal.recomputes.difference is 'USD by which the sum of cost has changed.';
+comment on column mrprompt_internal.recomputes.rows is 'Attempts whose cost has changed, once it is done.';
+comment on column mrprompt_internal.recomputes.difference is 'USD by which the sum of cost has changed, once it is done.';
 alter table mrprompt_internal.recomputes enable row level security;
 
 create function mrprompt_internal.costs_now("from" timestamptz, "to" timestamptz, after uuid, last uuid)
     returns table (request_id uuid, attempt integer, slot smallint, provider text, model text, counters bigint[], old_cost numeric, new_cost numeric,
         old_price uuid, new_price uuid)
-    language plpgsql stable rows 1000 set search_path = pg_catalog, pg_temp set plan_cache_mode = force_custom_plan set jit = off
+    language plpgsql stable rows 1000 set search_path = pg_catalog, pg_temp set plan_cache_mode = force_custom_plan set enable_hashjoin = on set jit = off
 as $$
 declare
     -- Between two of these moments every price stays as it is: so prices are looked up once per span, not per row.
@@ -123,7 +125,8 @@ begin
     select max(s.request_id::text collate "C")::uuid into last
     from (select u.request_id from mrprompt.usage u where u.request_id > task.reached order by u.request_id limit max_rows) s;
     if last is null then
-        update mrprompt_internal.recomputes c set done_at = clock_timestamp() where c.id = task.id;
+        update mrprompt_internal.recomputes c set done_at = clock_timestamp(), rows = c.rows_so_far, difference = c.difference_so_far
+        where c.id = task.id;
         return 1;
     end if;
     perform from mrprompt.usage u
@@ -156,7 +159,7 @@ begin
         end if;
     end if;
     update mrprompt_internal.recomputes c
-    set reached = last, rows = c.rows + changed.rows, difference = c.difference + coalesce(changed.difference, 0)
+    set reached = last, rows_so_far = c.rows_so_far + changed.rows, difference_so_far = c.difference_so_far + coalesce(changed.difference, 0)
     where c.id = task.id;
     return max_rows;
 end

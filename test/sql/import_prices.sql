@@ -1,9 +1,9 @@
--- import_prices(): LiteLLM's price map, with its mistakes; and recompute_cost(), for what was charged by wrong prices.
+-- import_prices(): LiteLLM's price map, with its mistakes.
 \getenv dir PG_ABS_SRCDIR
 \set helpers :dir '/helpers.sql'
 \set ECHO none
 \i :helpers
-truncate mrprompt_internal.model_rows, mrprompt_internal.recomputes;
+truncate mrprompt_internal.model_rows;
 \set ECHO all
 insert into mrprompt.providers (name, protocol, base_url) values ('volcengine', 'openai', 'https://ark.example.com/api/v3'), ('wandb', 'openai', 'https://wandb.example.com/v1');
 -- an excerpt in the form of the map, written by hand
@@ -29,3 +29,6 @@ select mrprompt.import_prices('{}');
 set role mrprompt_analyst;
 select mrprompt.import_prices('{}');
 reset role;
+\set ECHO none
+\i :helpers
+truncate mrprompt_internal.model_rows;
