@@ -133,7 +133,7 @@ comment on function mrprompt.set_user_budget(numeric, text, text, numeric[], tex
 
 -- Usage.
 
-create function mrprompt_internal.user_usage("from" timestamptz, "to" timestamptz, "by" text, user_id uuid)
+create function mrprompt_internal.user_usage(since timestamptz, until timestamptz, by text, user_id uuid)
     returns table (name text, requests bigint, attempts bigint, failed_attempts bigint, prompt_tokens bigint, completion_tokens bigint,
         cached_tokens bigint, cost numeric, attempts_of_unknown_cost bigint)
     language plpgsql stable security definer set search_path = pg_catalog, pg_temp
@@ -142,31 +142,31 @@ as $$
 declare
     acting constant uuid := mrprompt_internal.acting_user(user_usage.user_id);
 begin
-    if "by" is null or "by" not in ('day', 'model', 'agent', 'key') then
-        raise exception using errcode = 'PT400', message = format('usage can be seen by day, model, agent or key, not by %s', coalesce(left("by", 100), 'null'));
-    elsif coalesce("from" >= "to", true) then
-        raise exception using errcode = 'PT400', message = 'from must be before to', detail = format('from %s to %s', "from", "to");
+    if by is null or by not in ('day', 'model', 'agent', 'key') then
+        raise exception using errcode = 'PT400', message = format('usage can be seen by day, model, agent or key, not by %s', coalesce(left(by, 100), 'null'));
+    elsif coalesce(since >= until, true) then
+        raise exception using errcode = 'PT400', message = 'since must be before until', detail = format('since %s until %s', since, until);
     end if;
     return query
-    select case "by" when 'day' then to_char(u.finished_at at time zone 'UTC', 'YYYY-MM-DD') when 'model' then u.provider || '/' || u.model
+    select case by when 'day' then to_char(u.finished_at at time zone 'UTC', 'YYYY-MM-DD') when 'model' then u.provider || '/' || u.model
             when 'agent' then u.agent_name else u.key_id::text end as what,
         count(distinct u.request_id), count(*), count(*) filter (where u.outcome = 'failed'), sum(u.prompt_tokens)::bigint,
         sum(u.completion_tokens)::bigint, sum(u.cached_tokens)::bigint, sum(u.cost), count(*) filter (where u.cost is null)
     from mrprompt.usage u
-    where u.user_id = acting and u.finished_at >= "from" and u.finished_at < "to"
-    group by 1 order by case "by" when 'day' then 0 else -coalesce(sum(u.cost), 0) end, what;
+    where u.user_id = acting and u.finished_at >= since and u.finished_at < until
+    group by 1 order by case by when 'day' then 0 else -coalesce(sum(u.cost), 0) end, what;
 end
 $$;
 comment on function mrprompt_internal.user_usage(timestamptz, timestamptz, text, uuid) is 'user_usage() with the owner''s rights; judges the caller itself.';
 
 create function mrprompt.user_usage(
-    "from" timestamptz default date_trunc('month', now(), 'UTC'), "to" timestamptz default 'infinity', "by" text default 'day', user_id uuid default null)
+    since timestamptz default date_trunc('month', now(), 'UTC'), until timestamptz default 'infinity', by text default 'day', user_id uuid default null)
     returns table (name text, requests bigint, attempts bigint, failed_attempts bigint, prompt_tokens bigint, completion_tokens bigint,
         cached_tokens bigint, cost numeric, attempts_of_unknown_cost bigint)
     language sql stable
 begin atomic
     select u.name, u.requests, u.attempts, u.failed_attempts, u.prompt_tokens, u.completion_tokens, u.cached_tokens, u.cost, u.attempts_of_unknown_cost
-    from mrprompt_internal.user_usage("from", "to", "by", user_usage.user_id) u;
+    from mrprompt_internal.user_usage(since, until, by, user_usage.user_id) u;
 end;
 comment on function mrprompt.user_usage(timestamptz, timestamptz, text, uuid) is
     'What your requests used, of attempts that ended from this month''s first day (UTC) on, or in the span given: by day (UTC), model, agent '
@@ -235,8 +235,8 @@ begin
 
     -- As many as can be looked at while somebody waits.
     return query
-    select 'notice', format('Waiting (%s, the oldest for %s): %s.', case count(*) when 1 then '1 request' else count(*) || ' requests' end,
-            date_trunc('second', clock_timestamp() - mrprompt_internal.uuid_time(min(w.id::text)::uuid)), coalesce(w.why, 'their turn has not come')),
+    select 'notice', format('Waiting (%s, the oldest for %s seconds): %s.', case count(*) when 1 then '1 request' else count(*) || ' requests' end,
+            round(extract(epoch from clock_timestamp() - mrprompt_internal.uuid_time(min(w.id::text)::uuid))), coalesce(w.why, 'their turn has not come')),
         'They go on by themselves; mrprompt.cancel_request() ends one.'
     from (select q.request_id as id, mrprompt_internal.why_waiting(r.status, r.wait_reason, r.provider) as why
           from mrprompt_internal.queue q join mrprompt.requests r on r.id = q.request_id

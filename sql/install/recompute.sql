@@ -20,7 +20,7 @@ comment on column mrprompt_internal.recomputes.rows is 'Attempts whose cost has 
 comment on column mrprompt_internal.recomputes.difference is 'USD by which the sum of cost has changed, once it is done.';
 alter table mrprompt_internal.recomputes enable row level security;
 
-create function mrprompt_internal.costs_now("from" timestamptz, "to" timestamptz, after uuid, last uuid)
+create function mrprompt_internal.costs_now(since timestamptz, until timestamptz, after uuid, last uuid)
     returns table (request_id uuid, attempt integer, slot smallint, provider text, model text, counters bigint[], old_cost numeric, new_cost numeric,
         old_price uuid, new_price uuid)
     language plpgsql stable rows 1000 set search_path = pg_catalog, pg_temp set plan_cache_mode = force_custom_plan set enable_hashjoin = on set jit = off
@@ -32,22 +32,22 @@ begin
     return query
     with rows as materialized (
         select u.*, coalesce(a.model, v.model, '') as answered_by,
-            case when width_bucket(u.finished_at, changes) = 0 then '-infinity' else changes[width_bucket(u.finished_at, changes)] end as since
+            case when width_bucket(u.finished_at, changes) = 0 then '-infinity' else changes[width_bucket(u.finished_at, changes)] end as era
         from mrprompt.usage u
         left join mrprompt.responses a on a.request_id = u.request_id and a.attempt = u.attempt
         left join mrprompt.price_versions v on v.id = u.price_id and a.request_id is null
-        where u.finished_at >= "from" and u.finished_at < "to" and u.request_id > after and u.request_id <= last and u.prompt_tokens is not null
+        where u.finished_at >= since and u.finished_at < until and u.request_id > after and u.request_id <= last and u.prompt_tokens is not null
     ), prices as materialized (
-        select d.provider, d.model, d.answered_by, d.since, array_agg(p) as list
-        from (select distinct r.provider, r.model, r.answered_by, r.since from rows r) d
-        cross join lateral mrprompt_internal.prices_of(d.provider, d.model, nullif(d.answered_by, ''), d.since) p
+        select d.provider, d.model, d.answered_by, d.era, array_agg(p) as list
+        from (select distinct r.provider, r.model, r.answered_by, r.era from rows r) d
+        cross join lateral mrprompt_internal.prices_of(d.provider, d.model, nullif(d.answered_by, ''), d.era) p
         group by 1, 2, 3, 4
     )
     select r.request_id, r.attempt, r.slot, r.provider::text, r.model, r.counters, r.cost,
         mrprompt_internal.cost_of(p.price, r.prompt_tokens, r.completion_tokens, r.cached_tokens, r.cache_write_tokens, r.cache_write_1h_tokens,
             r.reasoning_tokens, r.audio_prompt_tokens, r.audio_completion_tokens, r.images, r.seconds, r.characters), r.price_id, (p.price).id
     from rows r
-    join prices k on k.provider = r.provider and k.model = r.model and k.answered_by = r.answered_by and k.since = r.since
+    join prices k on k.provider = r.provider and k.model = r.model and k.answered_by = r.answered_by and k.era = r.era
     cross join lateral (
         select l as price from unnest(k.list) l
         where l.service_tier in ('standard', mrprompt_internal.served_tier(r.service_tier)) and l.above_tokens < greatest(r.prompt_tokens, 1)
@@ -55,42 +55,42 @@ begin
 end
 $$;
 comment on function mrprompt_internal.costs_now(timestamptz, timestamptz, uuid, uuid) is
-    'Attempts of known tokens that ended from `from` to before `to`, of requests behind `after` up to `last`, with their cost (USD) as it was '
+    'Attempts of known tokens that ended from since to before until, of requests behind `after` up to `last`, with their cost (USD) as it was '
     'written and by the prices of now for that time, as settle finds them. Attempts that still have no price are left out.';
 
-create function mrprompt_internal.recompute_cost("from" timestamptz, "to" timestamptz, apply boolean)
+create function mrprompt_internal.recompute_cost(since timestamptz, until timestamptz, apply boolean)
     returns table (provider text, model text, attempts bigint, old_cost numeric, new_cost numeric, difference numeric, newly_priced bigint)
     language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$
 #variable_conflict use_column
 begin
     perform mrprompt_internal.require_admin('recompute cost');
-    if not coalesce("from" < "to" and "to" <= clock_timestamp(), false) then
-        raise exception using errcode = 'PT400', message = 'from must be before to, and to not in the future',
-            detail = format('from %s to %s', coalesce("from"::text, 'null'), coalesce("to"::text, 'null'));
+    if not coalesce(since < until and until <= clock_timestamp(), false) then
+        raise exception using errcode = 'PT400', message = 'since must be before until, and until not in the future',
+            detail = format('since %s until %s', coalesce(since::text, 'null'), coalesce(until::text, 'null'));
     end if;
     if apply then
-        insert into mrprompt_internal.recomputes (from_, to_) values ("from", "to");
+        insert into mrprompt_internal.recomputes (from_, to_) values (since, until);
         perform mrprompt_internal.wake(mrprompt_internal.channel_name('fetchers'));
     end if;
     return query
     select c.provider, c.model, count(*), coalesce(sum(c.old_cost), 0), sum(c.new_cost), sum(c.new_cost) - coalesce(sum(c.old_cost), 0),
         count(*) filter (where c.old_cost is null)
-    from mrprompt_internal.costs_now("from", "to", '00000000-0000-0000-0000-000000000000', 'ffffffff-ffff-ffff-ffff-ffffffffffff') c
+    from mrprompt_internal.costs_now(since, until, '00000000-0000-0000-0000-000000000000', 'ffffffff-ffff-ffff-ffff-ffffffffffff') c
     group by c.provider, c.model order by abs(sum(c.new_cost) - coalesce(sum(c.old_cost), 0)) desc, c.provider, c.model;
 end
 $$;
 comment on function mrprompt_internal.recompute_cost(timestamptz, timestamptz, boolean) is 'recompute_cost() with the owner''s rights; judges the caller itself.';
 
-create function mrprompt.recompute_cost("from" timestamptz, "to" timestamptz, apply boolean default false)
+create function mrprompt.recompute_cost(since timestamptz, until timestamptz, apply boolean default false)
     returns table (provider text, model text, attempts bigint, old_cost numeric, new_cost numeric, difference numeric, newly_priced bigint)
     language sql volatile
 begin atomic
     select c.provider, c.model, c.attempts, c.old_cost, c.new_cost, c.difference, c.newly_priced
-    from mrprompt_internal.recompute_cost("from", "to", apply) c;
+    from mrprompt_internal.recompute_cost(since, until, apply) c;
 end;
 comment on function mrprompt.recompute_cost(timestamptz, timestamptz, boolean) is
-    'Admins: what the attempts that ended in [from, to), as far as their tokens and price are known, would cost (USD) by the prices that now '
+    'Admins: what the attempts that ended in [since, until), as far as their tokens and price are known, would cost (USD) by the prices that now '
     'stand in mrprompt.prices for their time; newly_priced had no cost. With apply, housekeeping changes the ledger, the budgets that were '
     'charged and the roll-ups accordingly, soon after this commits; mrprompt.audit_log says when it was asked for and when done. PT400.';
 

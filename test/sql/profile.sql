@@ -86,12 +86,12 @@ select t.why($$select mrprompt.set_user_budget(2.5, 'none')$$);
 -- usage, one's own
 set role mrprompt_user;
 select name = to_char(now() at time zone 'UTC', 'YYYY-MM-DD') as today, requests, attempts, failed_attempts, prompt_tokens, completion_tokens, cost, attempts_of_unknown_cost
-from mrprompt.user_usage("from" => '-infinity');
-select * from mrprompt.user_usage("from" => '-infinity', "by" => 'model');
-select * from mrprompt.user_usage("from" => '-infinity', "by" => 'agent');
-select name = :'key' as key, requests, cost from mrprompt.user_usage("from" => '-infinity', "by" => 'key');
-select * from mrprompt.user_usage("from" => '-infinity', "to" => '2026-01-01');
-select t.why($$select mrprompt.user_usage("by" => 'moon')$$);
+from mrprompt.user_usage(since => '-infinity');
+select * from mrprompt.user_usage(since => '-infinity', by => 'model');
+select * from mrprompt.user_usage(since => '-infinity', by => 'agent');
+select name = :'key' as key, requests, cost from mrprompt.user_usage(since => '-infinity', by => 'key');
+select * from mrprompt.user_usage(since => '-infinity', until => '2026-01-01');
+select t.why($$select mrprompt.user_usage(by => 'moon')$$);
 select t.why($$select mrprompt.user_usage('2026-02-01', '2026-01-01')$$);
 reset role;
 
@@ -103,10 +103,10 @@ select mrprompt.set_rate_limit('key', :'key', in_flight => 1) is not null as set
 select t.be('ann');
 select t.ask('three'), t.ask('four');
 select t.claim('f1');
-select severity, regexp_replace(finding, '\d\d:\d\d:\d\d', 'TIME') as finding, remedy from mrprompt.user_health();
+select severity, regexp_replace(finding, '\d\d:\d\d:\d\d|\d+ seconds', 'TIME') as finding, remedy from mrprompt.user_health();
 insert into mrprompt_internal.cooldowns (provider, key_id, model, until, reason, error_type) values ('fake', :'key', 'fake-1', now() + interval '1 minute', 'auth', 'x');
 update mrprompt.api_keys set last_error = '401 invalid_api_key', last_error_at = now() where id = :'key';
-select severity, regexp_replace(finding, '\d\d:\d\d:\d\d', 'TIME') as finding, regexp_replace(remedy, '[0-9a-f-]{36}', 'ID', 'g') as remedy from mrprompt.user_health();
+select severity, regexp_replace(finding, '\d\d:\d\d:\d\d|\d+ seconds', 'TIME') as finding, regexp_replace(remedy, '[0-9a-f-]{36}', 'ID', 'g') as remedy from mrprompt.user_health();
 -- another's is another's: of what is everybody's he sees what concerns him
 select t.be('bob');
 select * from mrprompt.user_health();
@@ -124,7 +124,7 @@ set role mrprompt_user;
 select t.why(format('select * from mrprompt.user_profile(%L)', :'bob'));
 select (t.try(format('select * from mrprompt.user_budget(%L)', :'bob'))).state, (t.try(format('select * from mrprompt.user_usage(user_id => %L)', :'bob'))).state,
     (t.try(format('select * from mrprompt.user_health(%L)', :'bob'))).state, (t.try(format('select mrprompt.set_user_budget(1, user_id => %L)', :'bob'))).state;
-select * from mrprompt.user_usage(user_id => :'ann', "by" => 'model');
+select * from mrprompt.user_usage(user_id => :'ann', by => 'model');
 select t.be('');
 select (t.try('select mrprompt.user_profile()')).state, (t.try('select mrprompt.user_budget()')).state, (t.try('select mrprompt.user_usage()')).state,
     (t.try('select mrprompt.user_health()')).state, (t.try('select mrprompt.set_user_budget(1)')).state;
