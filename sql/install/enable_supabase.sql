@@ -29,6 +29,7 @@ begin
     end if;
     if done <> '{}' then
         perform pg_notify('pgrst', 'reload schema');
+        perform mrprompt_internal.write_audit('insert', 'supabase', null, null, jsonb_build_object('done', jsonb_build_array(null, done)));
     end if;
     return done;
 end

@@ -44,18 +44,20 @@ declare
     whole constant text := body::text;
     asked record;
     inline_bytes bigint := 0;
+    messages json;
 begin
     select * into asked from json_to_record(body) as a (messages json, max_tokens json, max_completion_tokens json, n json, tools json, service_tier text);
+    messages := case json_typeof(asked.messages) when 'array' then asked.messages else '[]' end;
     if strpos(whole, '"image') > 0 or strpos(whole, '"input_image') > 0 then
         select count(*), coalesce(sum(octet_length(u.url)) filter (where u.url like 'data:%'), 0) into images, inline_bytes
-        from json_array_elements(asked.messages) m
+        from json_array_elements(messages) m
         cross join lateral json_array_elements(case json_typeof(m -> 'content') when 'array' then m -> 'content' else '[]' end) part
         cross join lateral (select coalesce(case json_typeof(part -> 'image_url') when 'object' then part -> 'image_url' ->> 'url' else part ->> 'image_url' end,
             part -> 'source' ->> 'data') as url) u
         where part ->> 'type' in ('image_url', 'image', 'input_image');
     end if;
     -- No token is shorter than a byte; what servers put around messages and tools is less than this.
-    prompt := octet_length(whole) - inline_bytes + 16 * json_array_length(asked.messages)
+    prompt := octet_length(whole) - inline_bytes + 16 * json_array_length(messages)
         + case when asked.tools is not null then 1000 else 0 end;
     select max(trunc(v::text::numeric)) into output
     from unnest(array[asked.max_tokens, asked.max_completion_tokens]) v

@@ -57,7 +57,7 @@ begin
     for key in
         select k.id, k.user_id, k.provider, k.encrypted_key from mrprompt.api_keys k
         where (after is null or k.id > after) and k.encrypted_key <> '' and split_part(k.encrypted_key, '.', 2) <> active
-        order by k.id limit greatest(batch, 1) for no key update skip locked
+        order by k.id limit least(greatest(batch, 1), 10000) for no key update skip locked
     loop
         last := key.id;
         anew := mrprompt_internal.reseal(key.encrypted_key, key.id, key.user_id, key.provider);
@@ -98,7 +98,7 @@ begin
 end
 $$;
 comment on procedure mrprompt.reseal_keys(integer, bigint, bigint, bigint) is
-    'Admins: seals all keys anew under the active master key, some at a time, each time committing; may be stopped and called again. '
+    'Admins: seals all keys anew under the active master key, batch (10000 at most) at a time, each time committing; may be stopped and called again. '
     'remaining: keys under other master keys, which were in use or do not open. PT4xx and F0000 as encrypt_key().';
 
 create function mrprompt_internal.key_seal_status()
@@ -135,16 +135,21 @@ create function mrprompt_internal.retire_master_key(id text) returns void
     language plpgsql volatile security definer set search_path = pg_catalog, pg_temp
 as $$
 declare
+    keyring constant record := (select s from mrprompt_internal.keyring_state() s);
     master mrprompt_internal.master_keys;
     keys bigint;
     lookup_keys bigint;
 begin
     perform mrprompt_internal.require_admin('retire a master key');
+    if keyring.active_id is null then
+        raise exception using errcode = 'config_file_error', message = 'no master key is active here: which one may be retired cannot be told',
+            detail = keyring.problem, hint = 'Mend the master key file, and select pg_reload_conf(); mrprompt.doctor() tells whether it can be used.';
+    end if;
     if current_setting('transaction_isolation') <> 'read committed' then
         raise exception using errcode = 'PT400', message = 'a master key is retired in a READ COMMITTED transaction only',
             detail = format('Its isolation level is %s, so it may not see what others have just sealed.', current_setting('transaction_isolation'));
     end if;
-    if id = (select s.active_id from mrprompt_internal.keyring_state() s) then
+    if id = keyring.active_id then
         raise exception using errcode = 'PT409', message = format('master key %s is the active one', id),
             hint = 'Add a new line at the end of the master key file, select pg_reload_conf(), then call mrprompt.reseal_keys().';
     end if;
@@ -170,7 +175,7 @@ create function mrprompt.retire_master_key(id text) returns void
     return mrprompt_internal.retire_master_key(id);
 comment on function mrprompt.retire_master_key(text) is
     'Admins: nothing in this database is sealed with that master key any more; once that is so in all of the server''s, its line may go from the file. '
-    'PT409: it is active or still in use; PT404: unknown.';
+    'PT409: it is active or still in use; PT404: unknown; F0000: no usable master key here.';
 
 grant select on mrprompt.key_seal_status to mrprompt_admin;
 grant execute on function mrprompt_internal.reseal_batch, mrprompt_internal.key_seal_status, mrprompt.retire_master_key,

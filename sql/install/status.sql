@@ -77,6 +77,16 @@ begin atomic
 end;
 comment on function mrprompt_internal.overdue_waits() is 'For doctor(): requests older than an hour that wait for a budget or a limit.';
 
+create function mrprompt_internal.older_fetchers() returns table (program text, host text)
+    language sql stable security definer set search_path = pg_catalog, pg_temp
+begin atomic
+    select distinct f.program, f.host from mrprompt_internal.fetchers f
+    where f.contract < 2 and f.last_seen > clock_timestamp() - mrprompt_internal.lease()
+    order by 1, 2 limit 20;
+end;
+comment on function mrprompt_internal.older_fetchers() is 'Living fetchers of the contract before, for doctor().';
+grant execute on function mrprompt_internal.older_fetchers to mrprompt_admin;
+
 create function mrprompt.doctor() returns table (severity text, finding text, remedy text)
     language plpgsql volatile set search_path = pg_catalog, pg_temp
 as $$
@@ -148,6 +158,11 @@ begin
     from mrprompt.providers p
     where p.enabled and not p.allow_private and p.proxy is null and mrprompt_internal.special_host(p.base_url) is not null
     order by p.name limit 20;
+    return query
+    select 'warning', format('The fetcher %s on %s is of the release before: it knows no allow_private, and gets neither verifications nor requests of '
+            'providers with a proxy or a client certificate.', f.program, coalesce(f.host, 'an unknown host')),
+        'Install the mrprompt-fetcher of this release there.'
+    from mrprompt_internal.older_fetchers() f;
     if state.oldest_ready_seconds > 60 and state.fetchers > 0 and cardinality(state.paused) = 0 then
         return query select 'warning', format('The oldest ready request has waited for %s seconds.', state.oldest_ready_seconds),
             format('In flight: %s. Raise mrprompt.max_in_flight, or start more fetchers.', state.in_flight);

@@ -59,7 +59,7 @@ void check_job(const Job& job, const Claim& claim) {
     check_provider(row);
     apply_options(job.options, row);
     check_provider(row);
-    const auto request = find_protocol(row.protocol)->request(row, job.chat, Secret("sk-test-1"));
+    const auto request = find_protocol(row.protocol)->request(row, job.chat, Secret(job.key_id));
     if (!request) return;
     check_request(*request);
     if (job.chat.output_limit > 0)

@@ -50,6 +50,8 @@ TEST(HostileAnswer, that_holds_millions_of_values_is_refused_before_they_cost_me
 TEST(HostileAnswer, is_shown_without_control_characters) {
     const std::string shown = error_of("openai", "{\x1B[2J\"a" + std::string(1, '\0') + "b\x07");
     EXPECT_EQ(shown, "bad_response: the answer is not JSON: {\uFFFD[2J\"a\uFFFDb\uFFFD");
+    EXPECT_EQ(error_of("openai", "\u0080\u009B2J\u00A0\u00E9"),
+              "bad_response: the answer is neither JSON nor an event stream: \uFFFD\uFFFD2J\u00A0\u00E9");
 }
 
 TEST(HostileAnswer, that_fails_without_end_fails_before_it) {

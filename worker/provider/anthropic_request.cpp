@@ -152,12 +152,6 @@ void set_format(Json& body, Json& system, const Json& payload) {
     }
 }
 
-std::string_view path_for(const Provider& provider) {
-    std::string_view base = provider.base_url;
-    while (base.ends_with('/')) base.remove_suffix(1);
-    return base.ends_with("/v1") ? "/messages" : "/v1/messages";
-}
-
 }  // namespace
 
 Result<HttpRequest> anthropic_request(const Provider& provider, const Chat& chat, const Secret& key) {
@@ -165,7 +159,7 @@ Result<HttpRequest> anthropic_request(const Provider& provider, const Chat& chat
     const Json& payload = chat.payload;
     Result<AnthropicConversation> conversation = anthropic_conversation(member(payload, "messages"));
     if (!conversation) return conversation.error();
-    Result<HttpRequest> started = start_request(provider, chat, key, path_for(provider));
+    Result<HttpRequest> started = start_request(provider, chat, key, kAnthropicPath);
     if (!started) return started.error();
     default_header(*started, kAnthropicVersionHeader, kAnthropicVersion);
 

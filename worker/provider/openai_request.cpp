@@ -43,7 +43,7 @@ std::string messages_text(const Json& messages) {
 
 Result<HttpRequest> openai_request(const Provider& provider, const Chat& chat, const Secret& key) {
     if (!chat.payload.is_object()) return Error{"invalid_request", "the payload is no JSON object"};
-    Result<HttpRequest> started = start_request(provider, chat, key, "/chat/completions");
+    Result<HttpRequest> started = start_request(provider, chat, key, kOpenAiPath);
     if (!started) return started.error();
     // Written member by member: the payload may hold megabytes of images, which a copy would double.
     std::string body = "{";
