@@ -76,19 +76,30 @@ comment on function mrprompt_internal.bounds_of(json) is
 
 create function mrprompt_internal.bound_cost(
     prices mrprompt_internal.price_rows[], prompt_tokens bigint, output_tokens bigint, images integer, special text[]) returns numeric
-    language sql immutable
-    return (select max(coalesce(p.per_request, 0) + coalesce(images * p.image, 0)
-                + prompt_tokens * greatest(p.input, p.cached, p.cache_write, case when '1h' = any (special) then p.cache_write_1h end,
-                    case when 'audio' = any (special) then p.audio_input end)
-                + output_tokens * greatest(p.output, p.reasoning, case when 'audio' = any (special) then p.audio_output end))
-            from unnest(prices) p
-            where p.above_tokens < greatest(prompt_tokens, 1) and (p.service_tier = 'standard' or p.service_tier = any (special)));
+    language plpgsql immutable set search_path = pg_catalog, pg_temp
+as $$
+declare
+    price mrprompt_internal.price_rows;
+    dearest numeric;
+begin
+    foreach price in array prices loop
+        if price.above_tokens < greatest(prompt_tokens, 1) and (price.service_tier = 'standard' or price.service_tier = any (special)) then
+            dearest := greatest(dearest, coalesce(price.per_request, 0) + coalesce(images * price.image, 0)
+                + prompt_tokens * greatest(price.input, price.cached, price.cache_write, case when '1h' = any (special) then price.cache_write_1h end,
+                    case when 'audio' = any (special) then price.audio_input end)
+                + output_tokens * greatest(price.output, price.reasoning, case when 'audio' = any (special) then price.audio_output end));
+        end if;
+    end loop;
+    return dearest;
+end
+$$;
 comment on function mrprompt_internal.bound_cost(mrprompt_internal.price_rows[], bigint, bigint, integer, text[]) is
     'USD that an attempt of so many tokens can cost at most, at the dearest of the prices that can apply; null: no price.';
 
 create function mrprompt_internal.meters_of(ids uuid[], moment timestamptz)
     returns table (request_id uuid, kind text, rule_id uuid, subject text, period_start timestamptz, period_end timestamptz, meter_id bigint)
-    language plpgsql stable rows 1000 set search_path = pg_catalog, pg_temp set enable_hashjoin = on set enable_seqscan = off
+    language plpgsql stable rows 1000 set search_path = pg_catalog, pg_temp
+    set enable_hashjoin = on set enable_seqscan = off set jit = off set plan_cache_mode = force_generic_plan
 as $$
 begin
     return query
@@ -153,7 +164,8 @@ comment on function mrprompt_internal.open_meters(uuid[], timestamptz) is 'Makes
 
 create function mrprompt_internal.needs(ids uuid[], moment timestamptz)
     returns table (request_id uuid, tag bigint, hold numeric, reserved bigint, output_limit bigint, counters bigint[], buckets bigint[], missing boolean)
-    language plpgsql stable rows 1000 set search_path = pg_catalog, pg_temp set enable_hashjoin = on
+    language plpgsql stable rows 1000 set search_path = pg_catalog, pg_temp
+    set enable_hashjoin = on set enable_seqscan = off set jit = off set plan_cache_mode = force_generic_plan
 as $$
 begin
     return query
@@ -170,7 +182,7 @@ begin
         select d.provider, d.model, (k.about).max_output_tokens, coalesce((k.about).image_tokens, 5000) as image_tokens,
             array(select p from mrprompt_internal.prices_of(d.provider, d.model, null, moment) p) as prices
         from (select distinct p.provider, p.model from picked p where p.counters is not null or p.buckets is not null) d
-        cross join lateral (select mrprompt_internal.model_of(d.provider, d.model) as about) k
+        cross join lateral (select mrprompt_internal.model_of(d.provider, d.model) as about offset 0) k
     )
     select p.request_id, p.tag,
         case when p.counters is not null then mrprompt_internal.bound_cost(k.prices, b.prompt, b.output * p.choices, p.images, p.special) end,
@@ -188,8 +200,9 @@ comment on function mrprompt_internal.needs(uuid[], timestamptz) is
 
 create function mrprompt_internal.name_of_rule(scope text, subject text, period text) returns text
     language sql immutable
-    return concat_ws(' ', 'the', case when period is null then 'rate limit' when period = 'none' then 'total budget' else period || ' budget' end,
-        'of', case scope when 'everybody' then scope else scope || ' ' || subject end);
+    -- Of immutable parts only, so that it is inlined.
+    return 'the ' || case when period is null then 'rate limit' when period = 'none' then 'total budget' else period || ' budget' end
+        || ' of ' || case scope when 'everybody' then scope else scope || ' ' || subject end;
 comment on function mrprompt_internal.name_of_rule(text, text, text) is 'A budget or limit in words.';
 
 create function mrprompt_internal.open_counters(wanted bigint[])
@@ -475,7 +488,7 @@ $$;
 comment on function mrprompt_internal.notify_alerts() is 'Part of notify_changes(): one notification per alert.';
 
 create function mrprompt_internal.refuse_certain(id uuid, on_limit text) returns void
-    language plpgsql set search_path = pg_catalog, pg_temp
+    language plpgsql set search_path = pg_catalog, pg_temp set enable_seqscan = off set jit = off set plan_cache_mode = force_generic_plan
 as $$
 declare
     moment constant timestamptz := clock_timestamp();
@@ -487,14 +500,18 @@ begin
         return;
     end if;
     for meter in
-        select mrprompt_internal.name_of_rule(b.scope, m.subject, b.period) as name, b.scope = 'user' as shown, b.at_limit, m.period_end,
-            l.amount, l.amount - coalesce(c.spent, 0) as unspent
-        from mrprompt_internal.meters_of(array[id], moment) m
-        join mrprompt.budgets b on m.kind = 'budget' and b.id = m.rule_id
-        left join mrprompt_internal.budget_counters c on c.id = m.meter_id
+        select mrprompt_internal.name_of_rule(b.scope, c.subject, b.period) as name, b.scope = 'user' as shown, b.at_limit, c.period_end,
+            l.amount, l.amount - c.spent as unspent
+        from (
+            select k.budget_id, k.subject, k.period_start, k.period_end, k.spent
+            from mrprompt_internal.budget_counters k where k.id = any (need.counters)
+            union all
+            select m.rule_id, m.subject, m.period_start, m.period_end, 0
+            from mrprompt_internal.meters_of(array[id], moment) m where need.missing and m.kind = 'budget' and m.meter_id is null) c
+        join mrprompt.budgets b on b.id = c.budget_id
         cross join lateral (
             select b.amount + coalesce(sum(e.amount), 0) as amount from mrprompt.budget_extras e
-            where e.budget_id = b.id and e.subject = m.subject and e.period_start = m.period_start) l
+            where e.budget_id = b.id and e.subject = c.subject and e.period_start = c.period_start) l
     loop
         if need.hold is null and mrprompt_internal.setting('mrprompt.unpriced_requests') <> 'allow' then
             raise exception using errcode = 'PT402', message = format('the model has no price, and %s needs one', meter.name),
@@ -509,16 +526,14 @@ begin
     end loop;
     if on_limit = 'refuse' then
         for meter in
-            select mrprompt_internal.name_of_rule(l.scope, m.subject, null) as name, w.seconds
-            from mrprompt_internal.meters_of(array[id], moment) m
-            join mrprompt.rate_limits l on m.kind = 'limit' and l.id = m.rule_id
-            join mrprompt_internal.limit_buckets k on k.id = m.meter_id
+            select mrprompt_internal.name_of_rule(l.scope, k.subject, null) as name, w.seconds
+            from mrprompt_internal.limit_buckets k join mrprompt.rate_limits l on l.id = k.limit_id
             cross join lateral (
                 select greatest(case when k.in_flight >= l.in_flight then 1 end,
                     (1 - mrprompt_internal.bucket_level(k.requests, l.requests_per_minute, l.burst_seconds, k.filled_at, moment)) * 60 / l.requests_per_minute,
                     (least(need.reserved, greatest(l.tokens_per_minute * l.burst_seconds / 60, 1))
                      - mrprompt_internal.bucket_level(k.tokens, l.tokens_per_minute, l.burst_seconds, k.filled_at, moment)) * 60 / l.tokens_per_minute) as seconds) w
-            where w.seconds > 0 order by w.seconds desc
+            where k.id = any (need.buckets) and w.seconds > 0 order by w.seconds desc
         loop
             raise exception using errcode = 'PT429', message = format('%s is reached', meter.name),
                 detail = format('there is room in %s s', ceil(meter.seconds)), hint = 'Ask again then, or leave on_limit out: the request waits in the queue.';

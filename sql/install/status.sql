@@ -107,7 +107,8 @@ begin
     if not keyring.configured then
         return query select 'error', 'No master key is configured: keys can be neither stored nor used.', keyring.problem;
     elsif keyring.problem is not null then
-        return query select 'error', 'The master keyring has a problem.', keyring.problem;
+        return query select 'error', 'The master keyring has a problem: ' || keyring.problem,
+            'Mend the master key file (a lost line comes back from your copy), then select pg_reload_conf(). What is lost for good: README, "Master keys".';
     end if;
     if not server.preloaded then
         return query select 'warning', 'mrprompt is not in shared_preload_libraries: no supervisor runs here, and waiting sessions poll.',
@@ -183,10 +184,12 @@ begin
            or (n.nspname in ('mrprompt', 'mrprompt_internal') and l.mode in ('RowShareLock', 'ShareLock', 'ShareRowExclusiveLock', 'ExclusiveLock', 'AccessExclusiveLock')))
     group by a.pid, a.usename, a.state, a.xact_start;
     return query
-    select 'warning', format('%s answers of the last day have no price, such as those of %s at %s.', count(*), min(u.model), min(u.provider)),
-        'insert into mrprompt.prices (provider, model, input, output) values (…): USD per token.'
-    from mrprompt.usage u
-    where not u.price_known and u.outcome = 'succeeded' and u.finished_at > now() - interval '1 day'
+    select 'warning', format('%s answers of the last day have no price: %s.', sum(t.n),
+            string_agg(format('%s at %s (%s)', t.model, t.provider, t.n), ', ' order by t.n desc) filter (where t.place <= 3)),
+        'insert into mrprompt.prices (provider, model, input, output) values (…): USD per token. It holds from then on; this goes within a day.'
+    from (select u.provider, u.model, count(*) as n, row_number() over (order by count(*) desc, u.model) as place
+          from mrprompt.usage u
+          where not u.price_known and u.outcome = 'succeeded' and u.finished_at > now() - interval '1 day' group by 1, 2) t
     having count(*) > 0;
     return query
     select 'warning', format('%s budgets are used up, such as %s.', count(*), min(mrprompt_internal.name_of_rule(b.scope, b.subject, b.period))),
