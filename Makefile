@@ -8,8 +8,8 @@ OBJS         = $(patsubst %.cpp,%.o,$(wildcard src/crypto/*.cpp src/pg/*.cpp)) \
                worker/core/frame.o worker/core/wiped_buffer.o worker/core/json_shape.o worker/core/address.o
 
 # The extension's SQL by topic, in the order in which it is installed.
-SQL_PARTS    = roles functions users providers prices keys rotation import requests usage queue contract budgets meters cooldown \
-               claim append settle verify tend chat read admin status attempts batches dead_letters audit retention forget \
+SQL_PARTS    = roles functions users providers prices import_prices keys rotation import requests usage queue contract budgets meters cooldown \
+               claim append settle recompute verify tend chat read admin status profile attempts batches dead_letters audit retention forget \
                enable_supabase dump privileges
 INSTALL_SQL  = sql/$(EXTENSION)--$(EXTVERSION).sql
 # Released scripts lie in sql/upgrade as they were; the upgrade to this version is made from its part there.

@@ -194,18 +194,17 @@ end
 $$;
 comment on function mrprompt_internal.budget_changed(uuid) is 'Has the contract look again, after commit, at what waits for a budget or limit.';
 
-create function mrprompt_internal.set_budget(
-    scope text, subject text, amount numeric, period text, time_zone text, soft_limits numeric[], at_limit text, enabled boolean, starts_on date)
-    returns uuid
-    language plpgsql security definer set search_path = pg_catalog, pg_temp
+create function mrprompt_internal.write_budget(
+    scope text, subject text, amount numeric, period text, time_zone text, soft_limits numeric[], at_limit text, enabled boolean, starts_on date,
+    self_set boolean) returns uuid
+    language plpgsql set search_path = pg_catalog, pg_temp
 as $$
 declare
     changed uuid;
 begin
-    perform mrprompt_internal.require_admin('set a budget');
     if amount is null or amount < 0 or amount > 1e9 or amount = 'NaN' then
         raise exception using errcode = 'PT400', message = 'amount must be between 0 and 1,000,000,000 USD',
-            detail = format('it is %s', coalesce(amount::text, 'null')), hint = 'To end a budget: enabled => false, or mrprompt.delete_budget(id).';
+            detail = format('it is %s', coalesce(amount::text, 'null')), hint = case when self_set then 'To take it away: null.' else 'To end a budget: enabled => false, or mrprompt.delete_budget(id).' end;
     end if;
     if period is null or period !~ '^(hour|day|week|month|none|[1-9][0-9]{0,3} days)$' then
         raise exception using errcode = 'PT400', message = format('there is no period %s', coalesce(left(period, 100), 'null')),
@@ -218,15 +217,28 @@ begin
     if at_limit is null or at_limit not in ('refuse', 'wait') then
         raise exception using errcode = 'PT400', message = format('at_limit is %s, must be refuse or wait', coalesce(left(at_limit, 100), 'null'));
     end if;
-    insert into mrprompt.budgets as b (scope, subject, amount, period, time_zone, soft_limits, at_limit, enabled, starts_on)
+    insert into mrprompt.budgets as b (scope, subject, amount, period, time_zone, soft_limits, at_limit, enabled, starts_on, self_set)
     values (scope, mrprompt_internal.checked_subject(scope, subject), amount, period, mrprompt_internal.checked_zone(time_zone), soft_limits,
-        at_limit, coalesce(enabled, true), coalesce(starts_on, '2024-01-01'))
+        at_limit, coalesce(enabled, true), coalesce(starts_on, '2024-01-01'), self_set)
     on conflict on constraint budgets_scope_subject_period_self_set_key do update
     set amount = excluded.amount, time_zone = excluded.time_zone, soft_limits = excluded.soft_limits, at_limit = excluded.at_limit,
         enabled = excluded.enabled, starts_on = excluded.starts_on, updated_at = now()
     returning b.id into changed;
     perform mrprompt_internal.budget_changed(changed);
     return changed;
+end
+$$;
+comment on function mrprompt_internal.write_budget(text, text, numeric, text, text, numeric[], text, boolean, date, boolean) is
+    'Writes a budget that somebody may write: who, its caller has judged. PT400, PT404.';
+
+create function mrprompt_internal.set_budget(
+    scope text, subject text, amount numeric, period text, time_zone text, soft_limits numeric[], at_limit text, enabled boolean, starts_on date)
+    returns uuid
+    language plpgsql security definer set search_path = pg_catalog, pg_temp
+as $$
+begin
+    perform mrprompt_internal.require_admin('set a budget');
+    return mrprompt_internal.write_budget(scope, subject, amount, period, time_zone, soft_limits, at_limit, enabled, starts_on, false);
 end
 $$;
 comment on function mrprompt_internal.set_budget(text, text, numeric, text, text, numeric[], text, boolean, date) is
@@ -239,7 +251,7 @@ create function mrprompt.set_budget(
     return mrprompt_internal.set_budget(scope, subject, amount, period, time_zone, soft_limits, at_limit, enabled, starts_on);
 comment on function mrprompt.set_budget(text, text, numeric, text, text, numeric[], text, boolean, date) is
     'Admins: sets the budget of a scope, subject and period, in USD (mrprompt.budgets has the words); answers its id. In force once it has '
-    'committed, what was spent in the period counts. set_budget(''user'', ''*'', 5) is every user''s by default. PT400, PT404.';
+    'committed; of a new budget, what begins from then on counts. set_budget(''user'', ''*'', 5) is every user''s by default. PT400, PT404.';
 
 create function mrprompt_internal.delete_budget(budget_id uuid) returns void
     language plpgsql security definer set search_path = pg_catalog, pg_temp

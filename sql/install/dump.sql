@@ -12,7 +12,7 @@ begin
         'mrprompt.requests', 'mrprompt.responses', 'mrprompt.deltas', 'mrprompt.batches',
         'mrprompt_internal.attempt_errors', 'mrprompt_internal.queue', 'mrprompt_internal.virtual_time',
         'mrprompt_internal.cancels', 'mrprompt_internal.pauses', 'mrprompt_internal.homes',
-        'mrprompt_internal.prunings', 'mrprompt_internal.forgets', 'mrprompt.audit_log'] loop
+        'mrprompt_internal.prunings', 'mrprompt_internal.forgets', 'mrprompt_internal.recomputes', 'mrprompt.audit_log'] loop
         perform pg_extension_config_dump(wanted::regclass, '');
     end loop;
     for slot in 0..15 loop

@@ -109,8 +109,7 @@ create table mrprompt_internal.price_presets (
 create unique index price_presets_of_model on mrprompt_internal.price_presets (provider, model, service_tier, above_tokens, effective_from)
     where replaced_at is null;
 comment on table mrprompt_internal.price_presets is 'Prices as this release knows them. Not dumped: an upgrade may add to them.';
-create table mrprompt_internal.price_rows (like mrprompt_internal.price_presets including defaults including constraints);
-alter table mrprompt_internal.price_rows add primary key (id);
+create table mrprompt_internal.price_rows (like mrprompt_internal.price_presets including defaults including constraints, primary key (id));
 create unique index price_rows_of_model on mrprompt_internal.price_rows (provider, model, service_tier, above_tokens, effective_from)
     where replaced_at is null;
 alter table mrprompt_internal.price_rows alter column effective_from set default now();

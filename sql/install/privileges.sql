@@ -52,7 +52,8 @@ grant select on mrprompt.providers, mrprompt_internal.provider_presets, mrprompt
 grant insert, update, delete on mrprompt.providers, mrprompt.prices, mrprompt.models to mrprompt_admin;
 grant execute on function mrprompt.add_user, mrprompt_internal.add_user, mrprompt.pause, mrprompt.resume, mrprompt_internal.set_pause,
     mrprompt_internal.count_in_flight, mrprompt.resume_here, mrprompt_internal.resume_here, mrprompt.doctor,
-    mrprompt_internal.require_admin, mrprompt_internal.keyring_state, mrprompt_internal.preload_libraries, mrprompt_internal.special_host to mrprompt_admin;
+    mrprompt_internal.require_admin, mrprompt_internal.keyring_state, mrprompt_internal.preload_libraries, mrprompt_internal.special_host,
+    mrprompt_internal.overdue_waits, mrprompt_internal.name_of_rule to mrprompt_admin;
 grant execute on procedure mrprompt.drain to mrprompt_admin;
 grant execute on function mrprompt.status, mrprompt_internal.status, mrprompt_internal.server_state to mrprompt_analyst, mrprompt_admin;
 

@@ -67,6 +67,16 @@ create function mrprompt_internal.preload_libraries() returns text
     language c stable as 'MODULE_PATHNAME', 'preload_libraries';
 comment on function mrprompt_internal.preload_libraries() is 'shared_preload_libraries, which only superusers may show, for doctor().';
 
+create function mrprompt_internal.overdue_waits() returns table (waits_for text, waiting bigint)
+    language sql stable security definer set search_path = pg_catalog, pg_temp
+begin atomic
+    select q.waits_for, count(*) from mrprompt_internal.queue q
+    where q.fetcher_id is null and not q.ready and q.waits_for in ('budget', 'limit')
+      and q.request_id < mrprompt_internal.uuid_at(now() - interval '1 hour') and mrprompt_internal.caller_is_admin()
+    group by q.waits_for;
+end;
+comment on function mrprompt_internal.overdue_waits() is 'For doctor(): requests older than an hour that wait for a budget or a limit.';
+
 create function mrprompt_internal.older_fetchers() returns table (program text, host text)
     language sql stable security definer set search_path = pg_catalog, pg_temp
 begin atomic
@@ -181,6 +191,35 @@ begin
           from mrprompt.usage u
           where not u.price_known and u.outcome = 'succeeded' and u.finished_at > now() - interval '1 day' group by 1, 2) t
     having count(*) > 0;
+    return query
+    select 'warning', format('%s budgets are used up, such as %s.', count(*), min(mrprompt_internal.name_of_rule(b.scope, b.subject, b.period))),
+        'select * from mrprompt.budget_status where enabled and spent >= amount + extra; mrprompt.set_budget() or grant_extra() raises one.'
+    from mrprompt_internal.budget_states() b
+    where b.enabled and b.spent >= b.amount + b.extra and (b.spent > 0 or b.subject <> '*')
+    having count(*) > 0;
+    return query
+    select 'notice', format('%s soft limits of budgets were passed in the last day.', count(*)), 'select * from mrprompt.budget_alerts order by raised_at desc'
+    from mrprompt.budget_alerts a where a.raised_at > now() - interval '1 day'
+    having count(*) > 0;
+    return query
+    select 'warning', format('%s requests that are older than an hour wait for a %s.', w.waiting, case w.waits_for when 'limit' then 'rate limit' else 'budget' end),
+        case w.waits_for when 'limit' then 'select * from mrprompt.rate_limit_status where waiting > 0; mrprompt.set_rate_limit() raises one.'
+            else 'select * from mrprompt.budget_status where "left" <= 0; mrprompt.set_budget() or grant_extra() raises one.' end
+    from mrprompt_internal.overdue_waits() w order by w.waits_for;
+    return query
+    select 'warning', format('%s attempts of the last day cost more than could be bounded, by %s USD, such as those of %s at %s.', count(*),
+            sum(u.cost - u.hold), min(u.model), min(u.provider)),
+        'It was charged in full. See whether mrprompt.models.max_output_tokens and image_tokens of the model hold; select * from mrprompt.usage where cost > hold'
+    from mrprompt.usage u where u.cost > u.hold and u.finished_at > now() - interval '1 day'
+    having count(*) > 0;
+    return query
+    select 'warning', format('%s at %s: the provider says it charged %s USD in the last day, by mrprompt.prices it was %s.', u.model, u.provider,
+            sum(u.provider_cost), sum(u.cost)),
+        'Correct mrprompt.prices, from that day on; then see select * from mrprompt.recompute_cost(…).'
+    from mrprompt.usage u
+    where u.provider_cost is not null and u.cost is not null and u.finished_at > now() - interval '1 day'
+    group by u.provider, u.model having abs(sum(u.provider_cost) - sum(u.cost)) > 0.2 * sum(u.provider_cost)
+    order by abs(sum(u.provider_cost) - sum(u.cost)) desc limit 20;
 end
 $$;
 comment on function mrprompt.doctor() is

@@ -249,6 +249,10 @@ begin
         when others then raise warning 'mrprompt cannot prune: %', sqlerrm;
     end;
     begin
+        did := did + mrprompt_internal.recompute_some(max_rows);
+    exception when lock_not_available then null;
+    end;
+    begin
         did := did + mrprompt_internal.forget_some(max_rows);
     exception when lock_not_available then null;
         when others then raise warning 'mrprompt cannot remove what belongs to a forgotten user: %', sqlerrm;

@@ -40,7 +40,7 @@ create table mrprompt.usage (
 ) partition by list (slot);
 create index usage_user on mrprompt.usage (user_id, finished_at);
 create index usage_time on mrprompt.usage using brin (finished_at);
-comment on table mrprompt.usage is 'What every attempt used and cost: append-only, exactly one row per attempt.';
+comment on table mrprompt.usage is 'What every attempt used and cost: append-only but for recompute_cost() and forget_user(), exactly one row per attempt.';
 comment on column mrprompt.usage.slot is 'The partition: the month of the request, modulo 16.';
 comment on column mrprompt.usage.outcome is
     'succeeded, failed (also: to be retried), cancelled, unknown (the fetcher died: the provider may have charged), '
