@@ -134,7 +134,8 @@ bench:
 	@bench/run.sh
 # The long forms of two tests; expects what `make test` has installed.
 soak:
-	@SOAK_ROUNDS=$${SOAK_ROUNDS:-200} SNAPSHOT_SECONDS=$${SNAPSHOT_SECONDS:-600} test/prove.sh -v test/t/013_soak.pl test/t/011_contract.pl
+	@SOAK_ROUNDS=$${SOAK_ROUNDS:-200} SNAPSHOT_SECONDS=$${SNAPSHOT_SECONDS:-600} MODEL_STEPS=$${MODEL_STEPS:-100000} \
+		test/prove.sh -v test/t/013_soak.pl test/t/011_contract.pl test/t/037_budget_model.pl
 format:
 	clang-format -i $$(git ls-files '*.cpp' '*.hpp')
 

@@ -179,13 +179,19 @@ begin
         from mrprompt_internal.queue q left join metered m on m.request_id = q.request_id
         where q.request_id = any (ids)
     ), known as materialized (
-        select d.provider, d.model, (k.about).max_output_tokens, coalesce((k.about).image_tokens, 5000) as image_tokens,
-            array(select p from mrprompt_internal.prices_of(d.provider, d.model, null, moment) p) as prices
+        select d.provider, d.model, (k.about).max_output_tokens, coalesce((k.about).image_tokens, 5000) as image_tokens, l.prices,
+            cardinality(l.prices) = 1 as plain, coalesce(f.per_request, 0) as fixed, greatest(f.input, f.cached, f.cache_write) as input,
+            greatest(f.output, f.reasoning) as output
         from (select distinct p.provider, p.model from picked p where p.counters is not null or p.buckets is not null) d
         cross join lateral (select mrprompt_internal.model_of(d.provider, d.model) as about offset 0) k
+        cross join lateral (select array(select p from mrprompt_internal.prices_of(d.provider, d.model, null, moment) p) as prices offset 0) l
+        left join lateral unnest(l.prices[:1]) f on true
     )
     select p.request_id, p.tag,
-        case when p.counters is not null then mrprompt_internal.bound_cost(k.prices, b.prompt, b.output * p.choices, p.images, p.special) end,
+        case when p.counters is null then null
+            -- The plain case of bound_cost(), without a call of it.
+            when k.plain and p.images is null and p.special is null then k.fixed + b.prompt * k.input + b.output * p.choices * k.output
+            else mrprompt_internal.bound_cost(k.prices, b.prompt, b.output * p.choices, p.images, p.special) end,
         b.prompt + b.output * p.choices, case when k.provider is not null then b.output end, p.counters, p.buckets, p.missing
     from picked p
     left join known k on k.provider = p.provider and k.model = p.model
@@ -261,17 +267,15 @@ declare
     b record;  -- the buckets, likewise
     c_left numeric[]; c_taken numeric[]; c_blocked boolean[];
     b_requests numeric[]; b_tokens numeric[]; b_free int[]; b_taken int[]; b_ahead int[];
-    taken int[];
     s_ids uuid[] := '{}'; s_for text[] := '{}'; s_until timestamptz[] := '{}'; s_reasons text[] := '{}'; s_blockers bigint[] := '{}';
-    place int; id bigint;
+    place int; c_places int[]; b_places int[]; c_now text; b_now text;  -- of the request at hand, and what they were made from
     verdict text; waits_for text; until timestamptz; blocker bigint; refused text;
 begin
     for round in 1..2 loop
-        select array_agg(n.request_id order by n.tag, n.request_id), array_agg(n.hold order by n.tag, n.request_id),
-            array_agg(n.reserved order by n.tag, n.request_id), array_agg(n.output_limit order by n.tag, n.request_id),
-            array_agg(n.counters::text order by n.tag, n.request_id), array_agg(n.buckets::text order by n.tag, n.request_id), bool_or(n.missing)
+        select array_agg(n.request_id), array_agg(n.hold), array_agg(n.reserved), array_agg(n.output_limit),
+            array_agg(n.counters::text), array_agg(n.buckets::text), bool_or(n.missing)
         into n_ids, n_holds, n_tokens, n_limits, n_counters, n_buckets, missing
-        from mrprompt_internal.needs(ids, moment) n;
+        from (select * from mrprompt_internal.needs(ids, moment) order by tag, request_id) n;
         exit when not missing;
         perform mrprompt_internal.open_meters(ids, moment);
     end loop;
@@ -293,30 +297,36 @@ begin
     ids := '{}'; holds := '{}'; counters := '{}'; buckets := '{}'; reserved := '{}'; limits := '{}';
     for n in 1..cardinality(n_ids) loop
         verdict := null; refused := null; blocker := null;
-        if n_buckets[n] is not null then
-            foreach id in array n_buckets[n]::bigint[] loop
-                place := array_position(b.ids, id);
+        if n_buckets[n] is distinct from b_now then
+            b_now := n_buckets[n];
+            b_places := array(select array_position(b.ids, u) from unnest(b_now::bigint[]) u);
+        end if;
+        if n_counters[n] is distinct from c_now then
+            c_now := n_counters[n];
+            c_places := array(select array_position(c.ids, u) from unnest(c_now::bigint[]) u);
+        end if;
+        if b_now is not null then
+            foreach place in array b_places loop
                 waits_for := 'limit';
                 if b_free[place] < 1 then
-                    verdict := b.names[place] || ' has no room in flight'; until := a_while; blocker := id;
+                    verdict := b.names[place] || ' has no room in flight'; until := a_while; blocker := b.ids[place];
                 elsif b_requests[place] < 1 then
                     verdict := b.names[place] || ': requests per minute';
                     until := moment + ((1 - b_requests[place] + b_ahead[place]) * 60 / b.per_minute[place])::double precision * interval '1 second';
                     b_ahead[place] := b_ahead[place] + 1;
                 elsif b_tokens[place] < least(n_tokens[n], b.most_tokens[place]) then
-                    verdict := b.names[place] || ': tokens per minute'; blocker := id;
+                    verdict := b.names[place] || ': tokens per minute'; blocker := b.ids[place];
                     until := moment + ((least(n_tokens[n], b.most_tokens[place]) - b_tokens[place]) * 60 / b.tokens_per_minute[place])::double precision
                         * interval '1 second';
                 end if;
                 exit when verdict is not null;
             end loop;
         end if;
-        if verdict is null and n_counters[n] is not null then
+        if verdict is null and c_now is not null then
             if n_holds[n] is null and unpriced_may_run then
                 n_holds[n] := 0;
             end if;
-            foreach id in array n_counters[n]::bigint[] loop
-                place := array_position(c.ids, id);
+            foreach place in array c_places loop
                 waits_for := 'budget';
                 if n_holds[n] is null then
                     verdict := 'its model has no price, and ' || c.names[place] || ' needs one'; refused := 'price_unknown';
@@ -325,11 +335,11 @@ begin
                     verdict := c.names[place] || ' has no room for this request' || case when c.shown[place]
                         then format(': %s USD may be needed, %s of %s are left', n_holds[n], c.unspent[place], c.amounts[place]) else '' end;
                 elsif n_holds[n] > c.unspent[place] then
-                    verdict := c.names[place] || ' has no room for it before the next period'; until := c.ends[place]; blocker := id;
+                    verdict := c.names[place] || ' has no room for it before the next period'; until := c.ends[place]; blocker := c.ids[place];
                 elsif n_holds[n] > c_left[place] or c_blocked[place] then
                     -- Who comes behind waits as well, so that many small requests do not keep a large one waiting.
                     c_blocked[place] := true;
-                    verdict := c.names[place] || ' is held by requests in flight'; until := a_while; blocker := id;
+                    verdict := c.names[place] || ' is held by requests in flight'; until := a_while; blocker := c.ids[place];
                 end if;
                 exit when verdict is not null;
             end loop;
@@ -340,16 +350,13 @@ begin
             s_ids := s_ids || n_ids[n]; s_for := s_for || waits_for; s_until := s_until || until; s_reasons := s_reasons || verdict;
             s_blockers := s_blockers || blocker;
         else
-            ids := ids || n_ids[n]; holds := holds || n_holds[n]; counters := counters || n_counters[n]; buckets := buckets || n_buckets[n];
-            reserved := reserved || case when n_buckets[n] is not null then n_tokens[n] end;
-            limits := limits || case when n_counters[n] is not null or n_buckets[n] is not null then n_limits[n] end;
-            foreach id in array coalesce(n_buckets[n], '{}')::bigint[] loop
-                place := array_position(b.ids, id);
+            ids := ids || n_ids[n]; holds := holds || n_holds[n]; counters := counters || c_now; buckets := buckets || b_now;
+            reserved := reserved || case when b_now is not null then n_tokens[n] end; limits := limits || n_limits[n];
+            foreach place in array coalesce(b_places, '{}') loop
                 b_free[place] := b_free[place] - 1; b_requests[place] := b_requests[place] - 1; b_tokens[place] := b_tokens[place] - n_tokens[n];
                 b_taken[place] := b_taken[place] + 1;
             end loop;
-            foreach id in array coalesce(n_counters[n], '{}')::bigint[] loop
-                place := array_position(c.ids, id);
+            foreach place in array coalesce(c_places, '{}') loop
                 c_left[place] := c_left[place] - n_holds[n]; c_taken[place] := c_taken[place] + n_holds[n];
             end loop;
         end if;
