@@ -79,7 +79,7 @@ begin
 exception when others then
     get stacked diagnostics state = returned_sqlstate, message = message_text, detail = pg_exception_detail, hint = pg_exception_hint;
     return query select replace(regexp_replace(regexp_replace(line, '[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}', 'ID', 'g'),
-            'revoked at .*', 'revoked at TIME'), session_user, 'SUPERUSER') from unnest(array[state || ': ' || message, 'detail: ' || nullif(detail, ''), 'hint: ' || nullif(hint, '')]) line
+            '(revoked at|are left until|effective_from) [^,]*', '\1 TIME'), session_user, 'SUPERUSER') from unnest(array[state || ': ' || message, 'detail: ' || nullif(detail, ''), 'hint: ' || nullif(hint, '')]) line
         where line is not null;
 end $$;
 do $$ begin perform t.reset(); end $$;

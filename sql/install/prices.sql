@@ -39,6 +39,9 @@ alter view mrprompt.models alter column metadata set default '{}';
 create function mrprompt_internal.write_model() returns trigger
     language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$
+declare
+    broken text;
+    lacking text;
 begin
     if tg_op <> 'INSERT' then
         delete from mrprompt_internal.model_rows r where r.provider = old.provider and r.model = old.model;
@@ -53,6 +56,15 @@ begin
     insert into mrprompt_internal.model_rows
     select r.* from jsonb_populate_record(null::mrprompt_internal.model_rows, to_jsonb(new)) r;
     return new;
+exception
+    when unique_violation then
+        raise exception using errcode = 'PT409', message = format('model %s of %s has a row already', new.model, new.provider),
+            hint = format('update mrprompt.models set … where provider = %L and model = %L', new.provider, new.model);
+    when check_violation or not_null_violation then
+        get stacked diagnostics broken = constraint_name, lacking = column_name;
+        raise exception using errcode = 'PT400',
+            message = case sqlstate when '23502' then format('a model has no %s', lacking)
+                                    else format('model %s of %s breaks a rule: %s', new.model, new.provider, replace(broken, '_', ' ')) end;
 end
 $$;
 create trigger write_model instead of insert or update or delete on mrprompt.models
@@ -171,6 +183,8 @@ as $$
 declare
     row_ mrprompt_internal.price_rows;
     replaced mrprompt_internal.price_rows;
+    broken text;
+    lacking text;
 begin
     if tg_op = 'DELETE' then
         delete from mrprompt_internal.price_rows r where r.id = old.id returning r.* into replaced;
@@ -208,6 +222,12 @@ exception when unique_violation then
         message = format('%s at %s has a price from that moment on already', new.model, new.provider),
         detail = format('effective_from %s, service_tier %s, above_tokens %s', row_.effective_from, row_.service_tier, row_.above_tokens),
         hint = 'Update that row, or insert one with another effective_from.';
+when check_violation or not_null_violation then
+    get stacked diagnostics broken = constraint_name, lacking = column_name;
+    raise exception using errcode = 'PT400',
+        message = case sqlstate when '23502' then format('the price of %s at %s has no %s', coalesce(new.model, '?'), coalesce(new.provider, '?'), lacking)
+                                else format('the price of %s at %s breaks a rule: %s', new.model, new.provider, replace(broken, '_', ' ')) end,
+        hint = 'Prices are USD per token: divide a price per million by 1000000.';
 end
 $$;
 create trigger write_price instead of insert or update or delete on mrprompt.prices

@@ -219,6 +219,14 @@ select t.why($$select mrprompt.set_rate_limit('everybody', null, -1)$$);
 select t.why($$select t.want('x', options => '{"on_limit": "cry"}')$$);
 select t.why($$select mrprompt.chat_text('q', model => 'm', provider => 'fake', metadata => '{"tags": "one"}')$$);
 
+-- Models and prices that break a rule, and one that is there already.
+select t.why($$insert into mrprompt.models (provider, model, max_output_tokens) values ('fake', 'x', -1)$$);
+insert into mrprompt.models (provider, model, max_output_tokens) values ('fake', 'x', 10);
+select t.why($$insert into mrprompt.models (provider, model) values ('fake', 'x')$$);
+select t.why($$insert into mrprompt.prices (provider, model, input, output) values ('fake', 'per-million', 0.15, 0.6)$$);
+select t.why($$insert into mrprompt.prices (provider, model, input) values ('fake', 'half', 0)$$);
+select t.why($$insert into mrprompt.prices (provider, model, input, output) values ('fake', 'fake-1', 0, 0), ('fake', 'fake-1', 0, 0)$$);
+
 -- Periods, across a change of the clocks and in days counted from one.
 select period, mrprompt_internal.period_start(period, zone, '2026-01-01', m) at time zone zone as starts,
     mrprompt_internal.period_end(period, zone, mrprompt_internal.period_start(period, zone, '2026-01-01', m)) at time zone zone as ends

@@ -129,18 +129,19 @@ is(calmly('analyst', "select r.name $reads, t.marks m where a.answer ~ m.words")
 like(as('admin', "select string_agg(r.name, ' ') $reads, t.marks m where a.answer ~ m.words"), qr/mrprompt.requests/, 'an admin does');
 like(as('ann', "select string_agg(r.name, ' ' order by r.name) $reads where a.answer ~ 'anns'"), qr/attempts.*batch_progress.*deltas.*failed_requests.*responses.*attempt_errors/s, 'ann sees what is hers');
 is(as('admin', "select string_agg(r.name, ' ' order by r.name) $reads where a.state = 'done' and r.name like 'mrprompt_internal.%'"),
-    'mrprompt_internal.attempt_errors mrprompt_internal.forgets mrprompt_internal.price_presets mrprompt_internal.price_rows mrprompt_internal.provider_presets mrprompt_internal.provider_rows',
+    'mrprompt_internal.attempt_errors mrprompt_internal.forgets mrprompt_internal.model_presets mrprompt_internal.model_rows mrprompt_internal.price_presets mrprompt_internal.price_rows mrprompt_internal.provider_presets mrprompt_internal.provider_rows',
     'inside an admin reads what views show, and neither queue nor sealed things');
 is(calmly('reader', "select r.name $reads where a.answer <> '' and r.relkind <> 'S'"), '', 'who reads all data by pg_read_all_data sees no row');
 is(as($_, 'select state from t.attempt($$select encrypted_key from mrprompt.api_keys$$, true)'), '42501', "$_ reads no sealed key") for @all;
 my $writes = q(from t.relations r, t.writes(r) s, t.attempt(s, false) a where a.state not in ('42501', '55000', '42809'));
-# 55000 and 42809: no view takes that. A lock of rows does not reach behind these two views, and 23502 is the constraint behind prices.
+# 55000 and 42809: no view takes that. A lock of rows does not reach behind these views.
 is(calmly($_, "select r.name || ': ' || s || ' ' || a.state $writes order by 1"), $_ eq 'admin' ? join("\n",
-        'mrprompt.prices: delete from mrprompt.prices PT400', 'mrprompt.prices: insert into mrprompt.prices default values 23502',
-        'mrprompt.prices: select from mrprompt.prices for share done', 'mrprompt.prices: select from mrprompt.prices for update done', 'mrprompt.prices: update mrprompt.prices set provider = provider done',
+        'mrprompt.models: delete from mrprompt.models PT400', 'mrprompt.models: insert into mrprompt.models default values PT400',
+        'mrprompt.models: select from mrprompt.models for share done', 'mrprompt.models: select from mrprompt.models for update done', 'mrprompt.models: update mrprompt.models set provider = provider done',
+        'mrprompt.prices: delete from mrprompt.prices PT400', 'mrprompt.prices: insert into mrprompt.prices default values PT400', 'mrprompt.prices: update mrprompt.prices set provider = provider done',
         'mrprompt.providers: delete from mrprompt.providers PT400', 'mrprompt.providers: insert into mrprompt.providers default values PT400',
         'mrprompt.providers: select from mrprompt.providers for share done', 'mrprompt.providers: select from mrprompt.providers for update done', 'mrprompt.providers: update mrprompt.providers set name = name done')
-    : '', "$_ writes " . ($_ eq 'admin' ? 'providers and prices only' : 'none')) for @all;
+    : '', "$_ writes " . ($_ eq 'admin' ? 'providers, prices and models only' : 'none')) for @all;
 
 # --- functions
 
