@@ -2,10 +2,10 @@
 -- so that they are exact at every commit.
 
 create table mrprompt_internal.usage_rollups (
-    dimension text not null check (dimension in ('all', 'user', 'agent', 'key', 'provider', 'model', 'tag')),
-    grain text not null check (grain in ('hour', 'day')),
+    dimension text collate "C" not null check (dimension in ('all', 'user', 'agent', 'key', 'provider', 'model', 'tag')),
+    grain text collate "C" not null check (grain in ('hour', 'day')),
     start timestamptz not null,
-    value text not null,
+    value text collate "C" not null,
     attempts bigint not null,
     requests bigint not null,
     failed bigint not null,
@@ -96,12 +96,12 @@ $$;
 comment on function mrprompt_internal.usage_sums(text[], text[], timestamptz, timestamptz, uuid[]) is
     'What the ledger rows that the caller sees come to, finished from since to before until (of these requests; null: of all), as roll-ups.';
 
-create function mrprompt_internal.merge_rollups(rows mrprompt_internal.usage_rollups[], sign integer) returns void
+create function mrprompt_internal.merge_rollups(rows mrprompt_internal.usage_rollups[], sign integer, as_grain text default null) returns void
     language plpgsql set search_path = pg_catalog, pg_temp
 as $$
 begin
     insert into mrprompt_internal.usage_rollups as r
-    select n.dimension, n.grain, n.start, n.value, sign * n.attempts, sign * n.requests, sign * n.failed, sign * n.cancelled, sign * n.unknown,
+    select n.dimension, coalesce(as_grain, n.grain), date_trunc(coalesce(as_grain, n.grain), n.start, 'UTC'), n.value, sign * n.attempts, sign * n.requests, sign * n.failed, sign * n.cancelled, sign * n.unknown,
         sign * n.lost, sign * n.prompt_tokens, sign * n.completion_tokens, sign * n.cached_tokens, sign * n.cache_write_tokens,
         sign * n.reasoning_tokens, sign * n.cost, sign * n.cost_unknown, sign * n.estimated, sign * n.cache_saving, sign * n.first_token_ms,
         sign * n.first_tokens, sign * n.total_ms, sign * n.totals, sign * n.output_ms, sign * n.output_tokens
@@ -122,8 +122,9 @@ begin
     end if;
 end
 $$;
-comment on function mrprompt_internal.merge_rollups(mrprompt_internal.usage_rollups[], integer) is
-    'Adds sums to the roll-ups, or takes them off (sign -1). The caller holds the watermark''s row.';
+comment on function mrprompt_internal.merge_rollups(mrprompt_internal.usage_rollups[], integer, text) is
+    'Adds sums to the roll-ups, or takes them off (sign -1); as those of a grain (of one hour or day then), or each as its own. The caller holds '
+    'the watermark''s row.';
 
 create function mrprompt_internal.dimensions() returns text[]
     language sql immutable return array['all', 'user', 'agent', 'key', 'provider', 'model', 'tag'];
@@ -180,6 +181,8 @@ declare
     due boolean;
     target timestamptz;
     found_ integer;
+    sums mrprompt_internal.usage_rollups[];
+    did integer := 0;
 begin
     if not exists (select from mrprompt_internal.usage_watermark) then
         if exists (select from mrprompt.usage) then
@@ -221,25 +224,36 @@ begin
     if mark.rolled_up_to = '-infinity' then
         mark.rolled_up_to := least((select min(u.finished_at) from mrprompt.usage u), mark.closed_to);
     end if;
-    loop
+    while mark.rolled_up_to < mark.closed_to and did < max_rows loop
         target := least(mark.rolled_up_to + mark.step, mark.closed_to);
-        found_ := (select count(*) from (
-            select from mrprompt.usage u where u.finished_at >= mark.rolled_up_to and u.finished_at < target limit 2 * max_rows) f);
-        exit when found_ <= max_rows or mark.step <= interval '1 second';
-        mark.step := greatest(mark.step / 2, interval '1 second');
+        -- Of one hour, so that the same sums are added to its day.
+        select count(*), least(target, date_trunc('hour', case when count(*) > max_rows then mark.rolled_up_to else min(f.finished_at) end, 'UTC')
+            + interval '1 hour')
+        into found_, target
+        from (select u.finished_at from mrprompt.usage u
+              where u.finished_at >= mark.rolled_up_to and u.finished_at < target limit 2 * max_rows) f;
+        if found_ > max_rows and mark.step > interval '1 second' then
+            mark.step := greatest(mark.step / 2, interval '1 second');
+            continue;
+        end if;
+        if found_ > 0 then
+            sums := array(select s from mrprompt_internal.usage_sums(mrprompt_internal.dimensions(), '{hour}', mark.rolled_up_to, target, null) s);
+            perform mrprompt_internal.merge_rollups(sums, 1, 'hour'), mrprompt_internal.merge_rollups(sums, 1, 'day');
+        end if;
+        if found_ < max_rows / 2 then
+            mark.step := least(mark.step * 2, interval '30 days');
+        end if;
+        mark.rolled_up_to := target;
+        -- A step over nothing, or little, is some work as well.
+        did := did + greatest(found_, max_rows / 100, 1);
     end loop;
-    if found_ > 0 then
-        perform mrprompt_internal.merge_rollups(
-            array(select s from mrprompt_internal.usage_sums(mrprompt_internal.dimensions(), '{hour,day}', mark.rolled_up_to, target, null) s), 1);
-    end if;
     update mrprompt_internal.usage_watermark w
-    set rolled_up_to = target, closed_to = mark.closed_to, next_close = mark.next_close, next_xid = mark.next_xid,
-        step = case when found_ < max_rows / 2 and target < mark.closed_to then least(mark.step * 2, interval '30 days') else mark.step end;
-    return greatest(found_, 1);
+    set rolled_up_to = mark.rolled_up_to, closed_to = mark.closed_to, next_close = mark.next_close, next_xid = mark.next_xid, step = mark.step;
+    return did;
 end
 $$;
 comment on function mrprompt_internal.roll_up(integer) is
-    'Part of tend: a step of the watermark, over about max_rows rows of the ledger at most; answers how many there were, 0: '
+    'Part of tend: moves the watermark over about max_rows rows of the ledger at most; answers how much work that was, in rows, 0: '
     'nothing is left to do, or not yet. It waits for every transaction (prepared ones too) that has an id and was there at the time to be closed.';
 
 create function mrprompt_internal.rollup_lag(out rolled_up_to timestamptz, out next_close timestamptz) returns setof record
@@ -260,6 +274,47 @@ create function mrprompt_internal.sees_all_usage() returns boolean
     return pg_has_role('mrprompt_analyst', 'usage') or pg_has_role('mrprompt_admin', 'usage');
 comment on function mrprompt_internal.sees_all_usage() is 'Whether roll-ups are the caller''s to read. Who is neither analyst nor admin has his rows of the ledger.';
 
+create function mrprompt_internal.usage_rows(dimension text, since timestamptz, first_day timestamptz, end_of_days timestamptz, until timestamptz)
+    returns setof mrprompt_internal.usage_rollups
+    language sql stable rows 10000
+begin atomic
+    select r.* from mrprompt_internal.usage_rollups r
+    where (select mrprompt_internal.sees_all_usage()) and r.dimension = usage_rows.dimension and r.grain = 'day' and r.start >= first_day and r.start < end_of_days
+    union all
+    select r.* from mrprompt_internal.usage_rollups r
+    where (select mrprompt_internal.sees_all_usage()) and r.dimension = usage_rows.dimension and r.grain = 'hour' and r.start >= since and r.start < first_day
+    union all
+    select r.* from mrprompt_internal.usage_rollups r
+    where (select mrprompt_internal.sees_all_usage()) and r.dimension = usage_rows.dimension and r.grain = 'hour' and r.start >= end_of_days and r.start < until
+    union all
+    -- Of one snapshot with the above, so nothing is missed or counted twice.
+    select r.*
+    from (select case when mrprompt_internal.sees_all_usage()
+              then greatest((select w.rolled_up_to from mrprompt_internal.usage_watermark w), since) else since end as since offset 0) tail,
+        mrprompt_internal.usage_sums(array[usage_rows.dimension], '{hour}', tail.since, until, null) r
+    where tail.since < until;
+end;
+comment on function mrprompt_internal.usage_rows(text, timestamptz, timestamptz, timestamptz, timestamptz) is
+    'What every usage view and report sums: from since to before until, both whole hours. Analysts and admins: roll-ups, by the day from '
+    'first_day to end_of_days and by the hour around them, and the ledger''s open tail; others: their rows of the ledger.';
+
+create function mrprompt_internal.whole_days(since timestamptz, until timestamptz, out first_day timestamptz, out end_of_days timestamptz)
+    language plpgsql immutable set search_path = pg_catalog, pg_temp
+as $$
+begin
+    first_day := date_trunc('day', since, 'UTC');
+    end_of_days := date_trunc('day', until, 'UTC');
+    if first_day < since then
+        first_day := first_day + interval '24 hours';
+    end if;
+    if first_day >= end_of_days then
+        first_day := until;
+        end_of_days := until;
+    end if;
+end
+$$;
+comment on function mrprompt_internal.whole_days(timestamptz, timestamptz) is 'The whole days (UTC) of a range of time; none: both are its end.';
+
 create function mrprompt_internal.usage_figures(dimension text, bucket text, since timestamptz, until timestamptz)
     returns table (bucket_start timestamptz, value text, requests bigint, attempts bigint, failed_attempts bigint, prompt_tokens numeric,
         completion_tokens numeric, cached_tokens numeric, cache_write_tokens numeric, reasoning_tokens numeric, cost numeric,
@@ -267,48 +322,27 @@ create function mrprompt_internal.usage_figures(dimension text, bucket text, sin
         lost_attempts bigint, estimated_attempts bigint, cache_saving numeric, tokens_per_second numeric)
     language plpgsql stable rows 1000 set search_path = pg_catalog, pg_temp set plan_cache_mode = force_custom_plan set jit = off set work_mem = '32MB'
 as $$
-#variable_conflict use_column
 declare
-    dimension_ constant text := dimension;
-    everything constant boolean := mrprompt_internal.sees_all_usage();
-    -- Before it the roll-ups, from it on the ledger: of one snapshot, so nothing is missed or counted twice.
-    cut constant timestamptz := case when everything
-        then least(greatest((select w.rolled_up_to from mrprompt_internal.usage_watermark w), since), until) else since end;
-    first_day timestamptz := date_trunc('day', since, 'UTC');
-    end_of_days timestamptz := date_trunc('day', until, 'UTC');
+    days record;
 begin
-    if first_day < since then
-        first_day := first_day + interval '24 hours';
-    end if;
-    if bucket = 'hour' or first_day >= end_of_days then
-        first_day := until;
-        end_of_days := until;
+    if bucket = 'hour' then
+        select until as first_day, until as end_of_days into days;
+    else
+        select * into days from mrprompt_internal.whole_days(since, until);
     end if;
     return query
-    select s.at, s.value, sum(s.requests)::bigint, sum(s.attempts)::bigint, sum(s.failed)::bigint, sum(s.prompt_tokens), sum(s.completion_tokens),
-        sum(s.cached_tokens), sum(s.cache_write_tokens), sum(s.reasoning_tokens), case when sum(s.cost_unknown) < sum(s.attempts) then sum(s.cost) end,
-        sum(s.cost_unknown)::bigint, round(sum(s.first_token_ms) / nullif(sum(s.first_tokens), 0)), round(sum(s.total_ms) / nullif(sum(s.totals), 0)),
-        sum(s.cancelled)::bigint, sum(s.unknown)::bigint, sum(s.lost)::bigint, sum(s.estimated)::bigint, sum(s.cache_saving),
-        round(sum(s.output_tokens) * 1000 / nullif(sum(s.output_ms), 0), 1)
-    from (
-        select case when bucket <> 'total' then date_trunc(bucket, r.start, 'UTC') end as at, r.*
-        from (
-            select r.* from mrprompt_internal.usage_rollups r
-            where everything and r.dimension = dimension_ and r.grain = 'day' and r.start >= first_day and r.start < end_of_days
-            union all
-            select r.* from mrprompt_internal.usage_rollups r
-            where everything and r.dimension = dimension_ and r.grain = 'hour' and r.start >= since and r.start < first_day
-            union all
-            select r.* from mrprompt_internal.usage_rollups r
-            where everything and r.dimension = dimension_ and r.grain = 'hour' and r.start >= end_of_days and r.start < until
-            union all
-            select r.* from mrprompt_internal.usage_sums(array[dimension_], '{hour}', cut, until, null) r where cut < until) r) s
-    group by s.at, s.value having sum(s.attempts) <> 0;
+    select case when bucket <> 'total' then date_trunc(bucket, r.start, 'UTC') end, r.value, sum(r.requests)::bigint, sum(r.attempts)::bigint,
+        sum(r.failed)::bigint, sum(r.prompt_tokens), sum(r.completion_tokens), sum(r.cached_tokens), sum(r.cache_write_tokens), sum(r.reasoning_tokens),
+        case when sum(r.cost_unknown) < sum(r.attempts) then sum(r.cost) end,
+        sum(r.cost_unknown)::bigint, round(sum(r.first_token_ms) / nullif(sum(r.first_tokens), 0)), round(sum(r.total_ms) / nullif(sum(r.totals), 0)),
+        sum(r.cancelled)::bigint, sum(r.unknown)::bigint, sum(r.lost)::bigint, sum(r.estimated)::bigint, sum(r.cache_saving),
+        round(sum(r.output_tokens) * 1000 / nullif(sum(r.output_ms), 0), 1)
+    from mrprompt_internal.usage_rows(dimension, since, days.first_day, days.end_of_days, until) r
+    group by 1, 2 having sum(r.attempts) <> 0;
 end
 $$;
 comment on function mrprompt_internal.usage_figures(text, text, timestamptz, timestamptz) is
-    'What every usage view and report reads: sums by the values of a dimension and by bucket (hour, day, month, year; total: null), from since '
-    'to before until, both whole hours. Analysts and admins: roll-ups and open tail; others: their rows of the ledger.';
+    'The figures of usage views and reports by the values of a dimension and by bucket (hour, day, month, year; total: null).';
 
 do $views$
 declare
