@@ -39,7 +39,7 @@ EXTRA_CLEAN  = build $(wildcard sql/$(EXTENSION)--*.sql) $(patsubst %.o,%.d,$(OB
 ifneq ($(PGXS),)
 include $(PGXS)
 else
-all:
+all install:
 	@echo "pg_config is not installed: 'make demo' and 'make test' install it" >&2; exit 1
 endif
 .DEFAULT_GOAL = all
@@ -72,11 +72,15 @@ build/release/%.o: %.cpp
 	@mkdir -p $(@D)
 	$(CXX) $(WORKER_FLAGS) -DNDEBUG -c -o $@ $<
 
+ifneq ($(PGXS),)
 install: install-fetcher
+endif
 install-fetcher: $(FETCHER)
 	$(INSTALL_PROGRAM) -d '$(DESTDIR)$(bindir)'
 	$(INSTALL_PROGRAM) $(FETCHER) '$(DESTDIR)$(bindir)/mrprompt-fetcher'
+ifneq ($(PGXS),)
 uninstall: uninstall-fetcher
+endif
 uninstall-fetcher:
 	rm -f '$(DESTDIR)$(bindir)/mrprompt-fetcher'
 

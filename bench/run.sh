@@ -10,7 +10,7 @@ cd "$(dirname "$0")/.."
 as_root() { if [ "$(id -u)" = 0 ]; then "$@"; else sudo "$@"; fi; }
 .ci/setup
 mkdir -p build
-{ make -j"$(nproc)" all build/fake-provider build/curl-loop build/seal-loop && as_root env PATH="$PATH" make install; } >build/build.log 2>&1 ||
+{ make -j"$(nproc)" all build/fake-provider build/curl-loop build/seal-loop && as_root env PATH="$PATH" PG_CONFIG="${PG_CONFIG:-pg_config}" make install; } >build/build.log 2>&1 ||
     { tail -n 30 build/build.log >&2; exit 1; }
 
 [ $# -gt 0 ] || set -- queue slow mixed streams latency history seal dashboards
@@ -23,7 +23,7 @@ ulimit -n "$(ulimit -Hn)"
 
 # --- a server and a provider ---------------------------------------------------------------------------------
 
-bindir=$(pg_config --bindir)
+bindir=$("${PG_CONFIG:-pg_config}" --bindir)
 place=$(mktemp -d "${TMPDIR:-/tmp}/mrprompt-bench.XXXXXX")
 as_owner=()
 if [ "$(id -u)" = 0 ]; then

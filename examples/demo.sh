@@ -13,7 +13,7 @@ say() { printf '\n%s%s%s\n' "$bold" "$*" "$reset"; }
 .ci/setup
 mkdir -p build
 echo "building: a few minutes the first time (build/build.log)"
-{ make -j"$(nproc)" all build/fake-provider && as_root env PATH="$PATH" make install; } >build/build.log 2>&1 ||
+{ make -j"$(nproc)" all build/fake-provider && as_root env PATH="$PATH" PG_CONFIG="${PG_CONFIG:-pg_config}" make install; } >build/build.log 2>&1 ||
     { tail -n 30 build/build.log >&2; exit 1; }
 
 # PostgreSQL does not run as root: then the server belongs to the user postgres.
@@ -23,7 +23,7 @@ if [ "$(id -u)" = 0 ]; then
     owner=postgres
     as_owner=(env -C / runuser -u postgres --)  # it may not enter this folder
 fi
-bindir=$(pg_config --bindir)
+bindir=$("${PG_CONFIG:-pg_config}" --bindir)
 # The server's folder lies in build/; where that user cannot go there (a checkout in root's home), in a temporary one.
 place=$root/build/demo
 rm -rf "$place"
@@ -108,7 +108,7 @@ show "select status, finish_reason, prompt_tokens, completion_tokens, cost as co
 show "select provider, model, requests, prompt_tokens, completion_tokens, cost, avg_first_token_ms, avg_total_ms from mrprompt.usage_by_model"
 
 say '4. For psql users: one call that waits'
-printf "%s=> call mrprompt.ask('say hello to whoever reads this');%s\n" "$dim" "$reset"
+printf "%s=> call mrprompt.ask('say hello to whoever reads this', '$model', '$provider');%s\n" "$dim" "$reset"
 sql -c "call mrprompt.ask('say hello to whoever reads this', '$model', '$provider')"
 
 say '5. What the DBA sees'

@@ -17,7 +17,8 @@ cp -R "$root"/expected/. "$scratch/expected/"
 for test in "$scratch"/test/sql/*.sql; do touch -a "$scratch/expected/$(basename "$test" .sql).out"; done
 mkdir -p "$scratch/test/isolation/expected"
 for test in "$scratch"/test/isolation/specs/*.spec; do touch -a "$scratch/test/isolation/expected/$(basename "$test" .spec).out"; done
-(umask 077 && echo "k1:$(openssl rand -hex 32)" >"$scratch/master.keys")
+# Texts that were sealed under k0 stand in the tests; k1 is the active one.
+(umask 077 && printf 'k0:%064d\nk1:%s\n' 0 "$(openssl rand -hex 32)" >"$scratch/master.keys")
 cat >"$scratch/server.conf" <<CONF
 shared_preload_libraries = 'mrprompt'
 mrprompt.master_key_file = '$scratch/master.keys'

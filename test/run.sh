@@ -11,7 +11,7 @@ jobs=$(nproc)
 mkdir -p build
 echo "building"
 tools=(build/fake-provider build/unit-tests build/asan-fetcher build/fence-probe build/open-memory.so fuzz-targets)
-{ make -j"$jobs" all "${tools[@]}" && as_root env PATH="$PATH" make install; } >build/build.log 2>&1 ||
+{ make -j"$jobs" all "${tools[@]}" && as_root env PATH="$PATH" PG_CONFIG="${PG_CONFIG:-pg_config}" make install; } >build/build.log 2>&1 ||
     { tail -n 40 build/build.log >&2; echo "The build failed; the whole log is build/build.log." >&2; exit 1; }
 if [ -f test/peer/package.json ] && [ ! -d test/peer/node_modules ]; then
     (cd test/peer && npm ci --silent --no-audit --no-fund) >>build/build.log 2>&1 ||

@@ -9,7 +9,6 @@
 #include <sched.h>
 #include <seccomp.h>
 #include <sys/ioctl.h>
-#include <sys/prctl.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
@@ -122,8 +121,8 @@ constexpr const char* kRefused[] = {
     "chmod", "fchmod", "fchmodat", "fchmodat2", "chown", "fchown", "lchown", "fchownat", "utime", "utimes",
     "futimesat", "utimensat", "setxattr", "lsetxattr", "fsetxattr", "setxattrat", "removexattr",
     "lremovexattr", "fremovexattr", "removexattrat", "file_setattr", "open_by_handle_at", "name_to_handle_at",
-    "inotify_init", "inotify_init1", "fanotify_init", "truncate", "truncate64", "ftruncate", "ftruncate64",
-    "fallocate",
+    "inotify_init", "inotify_init1", "fanotify_init", "creat", "truncate", "truncate64", "ftruncate",
+    "ftruncate64", "fallocate",
     // how other processes run
     "setpriority", "sched_setscheduler", "sched_setattr", "sched_setparam", "sched_setaffinity", "ioprio_set",
     // servers
@@ -188,6 +187,28 @@ private:
     bool ok_ = false;
 };
 
+// One of these bits set in an argument that the kernel reads 32 bits of.
+void refuse_flags(CallFilter& filter, const char* name, unsigned number,
+                  std::initializer_list<unsigned> flags) {
+    for (const unsigned flag : flags)
+        filter.refuse(name, EPERM, {argument(number, SCMP_CMP_MASKED_EQ, flag, flag)});
+}
+
+// An argument that is one of these values, whatever its upper half says: the kernel does not read that.
+void refuse_values(CallFilter& filter, const char* name, unsigned number,
+                   std::initializer_list<unsigned> values) {
+    for (const unsigned value : values)
+        filter.refuse(name, EPERM, {argument(number, SCMP_CMP_MASKED_EQ, 0xffffffff, value)});
+}
+
+// Files are for reading. Before its version 3 Landlock lets a file be emptied by opening it.
+void fence_opening(CallFilter& filter) {
+    const auto writing = {unsigned{O_WRONLY}, unsigned{O_RDWR}, unsigned{O_CREAT}, unsigned{O_TRUNC}};
+    refuse_flags(filter, "open", 1, writing);
+    refuse_flags(filter, "openat", 2, writing);
+    filter.refuse("openat2", ENOSYS);  // its flags are in memory, out of sight
+}
+
 // TCP, UDP, and netlink for getaddrinfo. The name services ask local daemons first: EAFNOSUPPORT sends them
 // on to DNS.
 void fence_sockets(CallFilter& filter) {
@@ -216,16 +237,17 @@ void fence_processes(CallFilter& filter) {
     filter.refuse("clone3", ENOSYS);  // its flags are in memory, out of sight: the C library turns to clone
     filter.refuse("tgkill", EPERM, {argument(0, SCMP_CMP_NE, static_cast<scmp_datum_t>(getpid()))});
     filter.refuse("prlimit64", EPERM, {argument(0, SCMP_CMP_NE, 0)});
-    for (const unsigned command : {F_SETOWN, F_SETSIG, F_SETOWN_EX})  // a socket could signal any process
-        filter.refuse("fcntl", EPERM, {argument(1, SCMP_CMP_EQ, command)});
-    for (const unsigned request :
-         {TIOCSTI, TIOCLINUX})  // typing into the terminal that the server was started in
-        filter.refuse("ioctl", EPERM, {argument(1, SCMP_CMP_MASKED_EQ, 0xffffffff, request)});
+    // A socket could signal any process.
+    refuse_values(filter, "fcntl", 1, {F_SETOWN, F_SETSIG, F_SETOWN_EX});
+    refuse_values(filter, "ioctl", 1, {FIOSETOWN, SIOCSPGRP});
+    // Typing into the terminal that the server was started in.
+    refuse_values(filter, "ioctl", 1, {TIOCSTI, TIOCLINUX});
 }
 
 bool fence_calls() {
     CallFilter filter;
     for (const char* name : kRefused) filter.refuse(name);
+    fence_opening(filter);
     fence_sockets(filter);
     fence_processes(filter);
     return filter.load();
@@ -240,7 +262,6 @@ int landlock_version() {
 
 std::vector<std::string> raise_fence(const std::vector<std::string>& certificate_directories) {
     std::vector<std::string> missing;
-    prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0);  // both want it
     const int version = landlock_version();
     if (version == 0 || !fence_files(version, certificate_directories))
         missing.emplace_back(

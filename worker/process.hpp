@@ -43,8 +43,8 @@ inline void become_child(int pipe_fd) {
     if (descriptor > STDERR_FILENO + 1) close_range(STDERR_FILENO + 1, descriptor - 1, 0);
 }
 
-// Keys are in this memory: no core dumps, no debugger of the same user, no rights by a set-uid program. Best
-// effort, as limits may be set lower.
+// Keys are in this memory: no core dumps, no debugger of the same user, no rights by a set-uid program (which
+// a fence asks for, too). Best effort, as limits may be set lower.
 inline void limit_process() {
     prctl(PR_SET_DUMPABLE, 0);
     prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0);

@@ -16,14 +16,14 @@ create index audit_log_of_object on mrprompt.audit_log (object_type, object_id);
 create index audit_log_by_user on mrprompt.audit_log (user_id) where user_id is not null;
 create index audit_log_of_owner on mrprompt.audit_log (owner_id) where owner_id is not null;
 comment on table mrprompt.audit_log is
-    'Who changed what: one row per provider, model, price, budget, extra, rate limit, group member, key, key grant, master key, user, pause, ended cooldown, forgotten user or new home. Takes new rows only.';
+    'Who changed what: one row per provider, model, price, budget, extra, rate limit, group member, key, key grant, master key, user, pause, ended cooldown, forgotten user or new home, and enable_supabase(). Takes new rows only.';
 comment on column mrprompt.audit_log.id is 'UUIDv7: its order is the order of the changes.';
 comment on column mrprompt.audit_log.login_role is 'The role that logged in, which no SET changes.';
 comment on column mrprompt.audit_log.role is 'The role in force, as SET ROLE or PostgREST chose it.';
 comment on column mrprompt.audit_log.user_id is 'Who asked, as mrprompt.current_user_id() says; null: nobody that mrprompt knows.';
 comment on column mrprompt.audit_log.action is 'What happened to the row: insert, update, delete, or truncate (all of them).';
 comment on column mrprompt.audit_log.object_type is
-    'provider, model, price, budget, budget_extra (object_id: the budget), rate_limit, group_member (object_id: the group), api_key, key_grant (object_id: the key), master_key (first use, retirement), user, pause (* is all providers), cooldown_end, forget (forget_user(); delete: done), home (resume_here()).';
+    'provider, model, price, budget, budget_extra (object_id: the budget), rate_limit, group_member (object_id: the group), api_key, key_grant (object_id: the key), master_key (first use, retirement), user, pause (* is all providers), cooldown_end, forget (forget_user(); delete: done), home (resume_here()), supabase (enable_supabase(); changed: what it did).';
 comment on column mrprompt.audit_log.object_id is 'Which one: its name or id; null: all, or one of a user who was forgotten since.';
 comment on column mrprompt.audit_log.owner_id is 'The user whom it belongs to or concerns; null: nobody in particular.';
 comment on column mrprompt.audit_log.changed is
@@ -63,11 +63,28 @@ end;
 comment on function mrprompt_internal.changed_columns(jsonb, jsonb, text[], text[]) is
     'What audit_log.changed shows of two versions of a row (null: there is none); null where nothing differs.';
 
+create function mrprompt_internal.write_audit(action text, object_type text, object_id text, owner_id uuid, changed jsonb) returns void
+    language plpgsql set search_path = pg_catalog, pg_temp
+as $$
+declare
+    acting uuid;
+begin
+    begin
+        acting := mrprompt.current_user_id();
+    exception when sqlstate 'PT400' then
+        acting := null;  -- claims that name no uuid
+    end;
+    insert into mrprompt.audit_log (login_role, role, user_id, action, object_type, object_id, owner_id, changed)
+    values (session_user, case current_setting('role') when 'none' then session_user else current_setting('role') end,
+        acting, action, object_type, object_id, owner_id, changed);
+end
+$$;
+comment on function mrprompt_internal.write_audit(text, text, text, uuid, jsonb) is 'A row of the audit log, with who it is that acts.';
+
 create function mrprompt_internal.audit() returns trigger
     language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$
 declare
-    acting uuid;
     object_type constant text := tg_argv[0];
     id_columns constant text[] := tg_argv[1];
     owner_column constant text := tg_argv[2];
@@ -98,14 +115,7 @@ begin
             changes := '{}';
         end if;
     end if;
-    begin
-        acting := mrprompt.current_user_id();
-    exception when sqlstate 'PT400' then
-        acting := null;  -- claims that name no uuid
-    end;
-    insert into mrprompt.audit_log (login_role, role, user_id, action, object_type, object_id, owner_id, changed)
-    values (session_user, case current_setting('role') when 'none' then session_user else current_setting('role') end,
-        acting, lower(tg_op), object_type, object_id, owner_id, coalesce(changes, '{}'));
+    perform mrprompt_internal.write_audit(lower(tg_op), object_type, object_id, owner_id, coalesce(changes, '{}'));
     return null;
 end
 $$;

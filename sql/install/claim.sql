@@ -55,7 +55,8 @@ begin
                 'no_retry_on', p.no_retry_on, 'idempotency_header', p.idempotency_header,
                 'cooldown_percent', p.cooldown_percent, 'cooldown_attempts', p.cooldown_attempts,
                 'allow_private', p.allow_private, 'proxy', p.proxy,
-                'client_cert_file', p.client_cert_file, 'client_key_file', p.client_key_file) as shape
+                'client_cert_file', p.client_cert_file, 'client_key_file', p.client_key_file,
+                'max_tokens_field', p.max_tokens_field) as shape
         from mrprompt.providers p
         where p.enabled and p.name = any (array(select distinct r.provider from mrprompt.requests r where r.id = any (ids)))
     )
@@ -103,6 +104,7 @@ declare
     shapes json;
     usable uuid[];
     wished record;
+    withheld text[];
 begin
     if args ->> 'room' is null or max_bytes is null then
         raise exception using errcode = 'PT400', message = 'a claim says how many requests, and how many bytes, it has room for',
@@ -141,12 +143,17 @@ begin
             where not exists (select from mrprompt.requests r where r.id = o.request_id)));
     end if;
 
+    -- What it does not know of it would leave out.
+    if fetcher.contract < 2 then
+        withheld := array(select p.name from mrprompt.providers p where p.proxy is not null or p.client_cert_file is not null);
+    end if;
+
     for round in 1..5 loop
         if fetcher.alone then
             select array_agg(a.request_id) into ids from (
                 select q.request_id from mrprompt_internal.queue q join mrprompt.requests r on r.id = q.request_id
                 where q.alone and q.fetcher_id is null and q.ready_at <= moment and (q.expires_at is null or q.expires_at > moment)
-                  and (r.kind = 'chat' or fetcher.contract > 1)
+                  and (fetcher.contract > 1 or r.kind = 'chat' and q.provider <> all (withheld))
                   and not (wished.cancels and exists (select from mrprompt_internal.cancels c where c.request_id = q.request_id))
                 order by q.ready_at limit room for update of q skip locked for no key update of r skip locked) a;
         else
@@ -155,7 +162,7 @@ begin
                 from mrprompt_internal.queue q join mrprompt.requests r on r.id = q.request_id
                 where q.fetcher_id is null and q.ready and not q.alone and q.tag >= lowest_tag
                   and (q.expires_at is null or q.expires_at > moment)
-                  and (r.kind = 'chat' or fetcher.contract > 1)
+                  and (fetcher.contract > 1 or r.kind = 'chat' and q.provider <> all (withheld))
                   and not (wished.cancels and exists (select from mrprompt_internal.cancels c where c.request_id = q.request_id))
                 order by q.tag, q.request_id
                 limit room
@@ -205,7 +212,8 @@ begin
     with taken as (
         update mrprompt_internal.queue q
         set fetcher_id = fetcher.id, attempt = q.attempt + 1, claimed_at = moment, hold = w.hold, counters = w.counters::bigint[],
-            buckets = w.buckets::bigint[], reserved = w.reserved, output_limit = w.output_limit
+            buckets = w.buckets::bigint[], reserved = w.reserved, output_limit = w.output_limit,
+            key_hash = (select k.key_hash from mrprompt.api_keys k where k.id = q.key_id)
         from unnest(ids, held, held_on, counted_in, reservations, limits) w (id, hold, counters, buckets, reserved, output_limit)
         where q.request_id = w.id
         returning q.request_id, q.attempt

@@ -154,7 +154,7 @@ create function mrprompt_internal.cooldown_time(reason text, times integer) retu
     return least(60, 2 ^ least(times - 1, 10)) * case reason when 'auth' then interval '10 seconds' else interval '1 second' end;
 comment on function mrprompt_internal.cooldown_time(text, integer) is 'How long a cooldown lasts where the provider does not say.';
 
-create function mrprompt_internal.open_cooldowns(outcomes json, settled uuid[]) returns void
+create function mrprompt_internal.open_cooldowns(outcomes json, settled uuid[], key_hashes text[]) returns void
     language plpgsql set search_path = pg_catalog, pg_temp
 as $$
 declare
@@ -165,9 +165,13 @@ begin
             (array_agg(o.cooldown ->> 'reason' order by o.cooldown ->> 'reason'))[1] as reason,
             max((o.cooldown ->> 'ms')::bigint) as ms, min(o.error ->> 'type') as error_type
         from json_to_recordset(outcomes) as o (request uuid, cooldown json, error json)
+        join unnest(settled, key_hashes) as u (request, key_hash) on u.request = o.request
         join mrprompt.requests r on r.id = o.request
         join mrprompt.providers p on p.name = r.provider and p.cooldown_percent > 0
-        where o.request = any (settled) and r.kind = 'chat' and o.cooldown ->> 'reason' in ('rate_limit', 'auth', 'failures')
+        -- What an earlier secret was refused for is nothing to the new one.
+        where (o.cooldown ->> 'reason' <> 'auth' or not exists (
+                select from mrprompt.api_keys k where k.id = r.key_id and k.key_hash <> u.key_hash))
+          and r.kind = 'chat' and o.cooldown ->> 'reason' in ('rate_limit', 'auth', 'failures')
         group by 1, 2, 3 order by 1, 2, 3
     loop
         insert into mrprompt_internal.cooldowns as c (provider, key_id, model, reason, until, error_type)
@@ -190,7 +194,8 @@ begin
     end loop;
 end
 $$;
-comment on function mrprompt_internal.open_cooldowns(json, uuid[]) is 'Opens or prolongs the cooldowns that outcomes ask for.';
+comment on function mrprompt_internal.open_cooldowns(json, uuid[], text[]) is
+    'Opens or prolongs the cooldowns that outcomes ask for. key_hashes: of the secrets that were sent.';
 
 create function mrprompt_internal.release_cooldowns(provider text, key_id uuid, model text) returns void
     language plpgsql set search_path = pg_catalog, pg_temp

@@ -29,6 +29,10 @@ begin
     end if;
     if done <> '{}' then
         perform pg_notify('pgrst', 'reload schema');
+        perform mrprompt_internal.write_audit('insert', 'supabase', null, null, jsonb_build_object('done', jsonb_build_array(null, done)));
+    end if;
+    if done = '{}' then
+        raise notice 'nothing to do: neither the roles authenticated and service_role nor the publication supabase_realtime are here, or all is done';
     end if;
     return done;
 end

@@ -22,6 +22,10 @@ begin
         raise exception using errcode = 'PT400', message = 'which user? This id is nobody''s',
             detail = format('user_id is %s', coalesce(user_id::text, 'null'));
     end if;
+    if user_id = mrprompt.current_user_id() then
+        raise exception using errcode = 'PT400', message = 'you cannot forget yourself',
+            detail = 'The audit log would no longer say who did it, nor what else you did.', hint = 'Another admin can.';
+    end if;
     if not exists (select from mrprompt.requests r where r.user_id = forget_user.user_id)
         and not exists (select from mrprompt.api_keys k where k.user_id = forget_user.user_id)
         and not exists (select from mrprompt.users u where u.id = forget_user.user_id)
@@ -47,7 +51,7 @@ create function mrprompt.forget_user(user_id uuid) returns void
 comment on function mrprompt.forget_user(uuid) is
     'Admins: removes a person. At once the keys are revoked and emptied and what is queued or in flight is cancelled; then, in steps, '
     'requests, answers, streams, batches, grants, keys and the row of mrprompt.users go; the rows of ledger, roll-ups and audit log stay as nobody''s. '
-    'mrprompt.forgetting shows how far it is. PT400: no id.';
+    'mrprompt.forgetting shows how far it is. PT400: no id, or your own.';
 
 create function mrprompt_internal.forget_requests(person uuid, max_rows integer) returns integer
     language plpgsql set search_path = pg_catalog, pg_temp

@@ -54,12 +54,15 @@ end
 $$;
 comment on function mrprompt_internal.adopt_row(jsonb, text, text) is 'One row of adopt_api_keys() with the owner''s rights; judges the caller itself.';
 
-create function mrprompt.adopt_api_keys(source regclass, old_key text, associated_data text default null)
+create function mrprompt.adopt_api_keys(
+    source regclass, old_key text, associated_data text default null, after text default null, max_rows integer default 10000)
     returns table (id uuid, user_id uuid, provider text, outcome text, reason text)
     language plpgsql volatile set search_path = pg_catalog, pg_temp
 as $$
 declare
+    most constant int := least(greatest(coalesce(max_rows, 10000), 1), 10000);
     missing text;
+    taken bigint;
 begin
     perform mrprompt_internal.conceal_adoption();
     perform mrprompt_internal.require_admin('adopt keys');
@@ -73,13 +76,21 @@ begin
     end if;
     -- The table is read with the caller's own rights.
     return query execute format(
-        'select a.* from %s t cross join lateral mrprompt_internal.adopt_row(to_jsonb(t), $1, $2) a order by a.id', source)
-        using old_key, associated_data;
+        'select a.*
+         from (select s.* from %s s cross join lateral (select coalesce(s.id::text, '''') collate "C" as place) p
+               where $3 is null or p.place > $3 order by p.place limit $4) t
+         cross join lateral mrprompt_internal.adopt_row(to_jsonb(t), $1, $2) a order by a.id', source)
+        using old_key, associated_data, after, most;
+    get diagnostics taken = row_count;
+    if taken = most then
+        raise notice 'there may be more rows than these %', most using hint = 'Once this has committed, go on with after => the last id.';
+    end if;
 end
 $$;
-comment on function mrprompt.adopt_api_keys(regclass, text, text) is
+comment on function mrprompt.adopt_api_keys(regclass, text, text, text, integer) is
     'Admins: takes over a table of API keys that were sealed elsewhere (see import_key), with their ids, owners and times; a report row for each: '
-    'adopted, present (its id is there already) or failed, with the reason. May be called again. PT400: no such table.';
+    'adopted, present (its id is there already) or failed, with the reason. May be called again. In the order of the ids, those behind `after`, '
+    'max_rows (10000 at most) at a time. PT400: no such table.';
 
 grant execute on function mrprompt.import_key to mrprompt_user, mrprompt_admin;
 grant execute on function mrprompt.adopt_api_keys, mrprompt_internal.adopt_row, mrprompt_internal.conceal_adoption to mrprompt_admin;

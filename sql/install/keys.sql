@@ -39,6 +39,7 @@ create table mrprompt.api_keys (
 );
 create index api_keys_of_user on mrprompt.api_keys (user_id, provider);
 create index api_keys_by_hash on mrprompt.api_keys (key_hash);
+create index api_keys_refused on mrprompt.api_keys (id) where last_error is not null;
 comment on table mrprompt.api_keys is
     'Provider keys. Written through add_key, update_key and revoke_key only; encrypted_key is readable by nobody.';
 comment on column mrprompt.api_keys.user_id is 'The owner; null: a shared key, which those may use whom key_grants names.';

@@ -44,18 +44,20 @@ declare
     whole constant text := body::text;
     asked record;
     inline_bytes bigint := 0;
+    messages json;
 begin
     select * into asked from json_to_record(body) as a (messages json, max_tokens json, max_completion_tokens json, n json, tools json, service_tier text);
+    messages := case json_typeof(asked.messages) when 'array' then asked.messages else '[]' end;
     if strpos(whole, '"image') > 0 or strpos(whole, '"input_image') > 0 then
         select count(*), coalesce(sum(octet_length(u.url)) filter (where u.url like 'data:%'), 0) into images, inline_bytes
-        from json_array_elements(asked.messages) m
+        from json_array_elements(messages) m
         cross join lateral json_array_elements(case json_typeof(m -> 'content') when 'array' then m -> 'content' else '[]' end) part
         cross join lateral (select coalesce(case json_typeof(part -> 'image_url') when 'object' then part -> 'image_url' ->> 'url' else part ->> 'image_url' end,
             part -> 'source' ->> 'data') as url) u
         where part ->> 'type' in ('image_url', 'image', 'input_image');
     end if;
     -- No token is shorter than a byte; what servers put around messages and tools is less than this.
-    prompt := octet_length(whole) - inline_bytes + 16 * json_array_length(asked.messages)
+    prompt := octet_length(whole) - inline_bytes + 16 * json_array_length(messages)
         + case when asked.tools is not null then 1000 else 0 end;
     select max(trunc(v::text::numeric)) into output
     from unnest(array[asked.max_tokens, asked.max_completion_tokens]) v
@@ -73,20 +75,31 @@ comment on function mrprompt_internal.bounds_of(json) is
     'answers, images, and the special prices that may apply (1h, audio, a service tier).';
 
 create function mrprompt_internal.bound_cost(
-    prices mrprompt_internal.price_rows[], prompt bigint, output bigint, images integer, special text[]) returns numeric
-    language sql immutable
-    return (select max(coalesce(p.per_request, 0) + coalesce(images * p.image, 0)
-                + prompt * greatest(p.input, p.cached, p.cache_write, case when '1h' = any (special) then p.cache_write_1h end,
-                    case when 'audio' = any (special) then p.audio_input end)
-                + output * greatest(p.output, p.reasoning, case when 'audio' = any (special) then p.audio_output end))
-            from unnest(prices) p
-            where p.above_tokens < greatest(prompt, 1) and (p.service_tier = 'standard' or p.service_tier = any (special)));
+    prices mrprompt_internal.price_rows[], prompt_tokens bigint, output_tokens bigint, images integer, special text[]) returns numeric
+    language plpgsql immutable set search_path = pg_catalog, pg_temp
+as $$
+declare
+    price mrprompt_internal.price_rows;
+    dearest numeric;
+begin
+    foreach price in array prices loop
+        if price.above_tokens < greatest(prompt_tokens, 1) and (price.service_tier = 'standard' or price.service_tier = any (special)) then
+            dearest := greatest(dearest, coalesce(price.per_request, 0) + coalesce(images * price.image, 0)
+                + prompt_tokens * greatest(price.input, price.cached, price.cache_write, case when '1h' = any (special) then price.cache_write_1h end,
+                    case when 'audio' = any (special) then price.audio_input end)
+                + output_tokens * greatest(price.output, price.reasoning, case when 'audio' = any (special) then price.audio_output end));
+        end if;
+    end loop;
+    return dearest;
+end
+$$;
 comment on function mrprompt_internal.bound_cost(mrprompt_internal.price_rows[], bigint, bigint, integer, text[]) is
     'USD that an attempt of so many tokens can cost at most, at the dearest of the prices that can apply; null: no price.';
 
 create function mrprompt_internal.meters_of(ids uuid[], moment timestamptz)
     returns table (request_id uuid, kind text, rule_id uuid, subject text, period_start timestamptz, period_end timestamptz, meter_id bigint)
-    language plpgsql stable rows 1000 set search_path = pg_catalog, pg_temp set enable_hashjoin = on set enable_seqscan = off
+    language plpgsql stable rows 1000 set search_path = pg_catalog, pg_temp
+    set enable_hashjoin = on set enable_seqscan = off set jit = off set plan_cache_mode = force_generic_plan
 as $$
 begin
     return query
@@ -151,7 +164,8 @@ comment on function mrprompt_internal.open_meters(uuid[], timestamptz) is 'Makes
 
 create function mrprompt_internal.needs(ids uuid[], moment timestamptz)
     returns table (request_id uuid, tag bigint, hold numeric, reserved bigint, output_limit bigint, counters bigint[], buckets bigint[], missing boolean)
-    language plpgsql stable rows 1000 set search_path = pg_catalog, pg_temp set enable_hashjoin = on
+    language plpgsql stable rows 1000 set search_path = pg_catalog, pg_temp
+    set enable_hashjoin = on set enable_seqscan = off set jit = off set plan_cache_mode = force_generic_plan
 as $$
 begin
     return query
@@ -168,7 +182,7 @@ begin
         select d.provider, d.model, (k.about).max_output_tokens, coalesce((k.about).image_tokens, 5000) as image_tokens,
             array(select p from mrprompt_internal.prices_of(d.provider, d.model, null, moment) p) as prices
         from (select distinct p.provider, p.model from picked p where p.counters is not null or p.buckets is not null) d
-        cross join lateral (select mrprompt_internal.model_of(d.provider, d.model) as about) k
+        cross join lateral (select mrprompt_internal.model_of(d.provider, d.model) as about offset 0) k
     )
     select p.request_id, p.tag,
         case when p.counters is not null then mrprompt_internal.bound_cost(k.prices, b.prompt, b.output * p.choices, p.images, p.special) end,
@@ -186,8 +200,9 @@ comment on function mrprompt_internal.needs(uuid[], timestamptz) is
 
 create function mrprompt_internal.name_of_rule(scope text, subject text, period text) returns text
     language sql immutable
-    return concat_ws(' ', 'the', case when period is null then 'rate limit' when period = 'none' then 'total budget' else period || ' budget' end,
-        'of', case scope when 'everybody' then scope else scope || ' ' || subject end);
+    -- Of immutable parts only, so that it is inlined.
+    return 'the ' || case when period is null then 'rate limit' when period = 'none' then 'total budget' else period || ' budget' end
+        || ' of ' || case scope when 'everybody' then scope else scope || ' ' || subject end;
 comment on function mrprompt_internal.name_of_rule(text, text, text) is 'A budget or limit in words.';
 
 create function mrprompt_internal.open_counters(wanted bigint[])
@@ -207,6 +222,14 @@ end
 $$;
 comment on function mrprompt_internal.open_counters(bigint[]) is 'Locks counters, and says how they stand; amount includes what was granted extra.';
 
+create function mrprompt_internal.bucket_level(level numeric, per_minute numeric, burst_seconds numeric, filled_at timestamptz, moment timestamptz) returns numeric
+    language sql immutable
+    -- Where the clock was put back, nothing is filled until it has come up again.
+    return case when per_minute is not null then least(greatest(per_minute * burst_seconds / 60, 1),
+        level + per_minute / 60 * case when filled_at > '-infinity' then greatest(extract(epoch from moment - filled_at), 0) else 0 end) end;
+comment on function mrprompt_internal.bucket_level(numeric, numeric, numeric, timestamptz, timestamptz) is
+    'How much a bucket has at a moment that had level (null: was full) at filled_at; null: there is no such limit.';
+
 create function mrprompt_internal.open_buckets(wanted bigint[], moment timestamptz)
     returns table (id bigint, requests numeric, tokens numeric, free integer, per_minute numeric, tokens_per_minute numeric, most_tokens numeric, name text)
     language plpgsql volatile rows 10 set search_path = pg_catalog, pg_temp
@@ -214,16 +237,12 @@ as $$
 begin
     return query
     select k.id,
-        least(greatest(l.requests_per_minute * l.burst_seconds / 60, 1),
-            case when k.requests is null then 'infinity' else k.requests + l.requests_per_minute / 60 * t.seconds end),
-        least(greatest(l.tokens_per_minute * l.burst_seconds / 60, 1),
-            case when k.tokens is null then 'infinity' else k.tokens + l.tokens_per_minute / 60 * t.seconds end),
+        mrprompt_internal.bucket_level(k.requests, l.requests_per_minute, l.burst_seconds, k.filled_at, moment),
+        mrprompt_internal.bucket_level(k.tokens, l.tokens_per_minute, l.burst_seconds, k.filled_at, moment),
         l.in_flight - k.in_flight, l.requests_per_minute, l.tokens_per_minute, greatest(l.tokens_per_minute * l.burst_seconds / 60, 1),
         mrprompt_internal.name_of_rule(l.scope, k.subject, null)
     from mrprompt_internal.limit_buckets k
     left join mrprompt.rate_limits l on l.id = k.limit_id and l.enabled
-    -- Where the clock was put back, nothing is filled until it has come up again.
-    cross join lateral (select case when k.filled_at > '-infinity' then greatest(extract(epoch from moment - k.filled_at), 0) else 0 end as seconds) t
     where k.id = any (wanted) order by k.id for update of k;
 end
 $$;
@@ -303,10 +322,10 @@ begin
                     verdict := 'its model has no price, and ' || c.names[place] || ' needs one'; refused := 'price_unknown';
                 elsif n_holds[n] > c.unspent[place] and (not c.waits[place] or n_holds[n] > c.amounts[place]) then
                     refused := 'budget_exceeded';
-                    verdict := c.names[place] || ' is used up' || case when c.shown[place]
+                    verdict := c.names[place] || ' has no room for this request' || case when c.shown[place]
                         then format(': %s USD may be needed, %s of %s are left', n_holds[n], c.unspent[place], c.amounts[place]) else '' end;
                 elsif n_holds[n] > c.unspent[place] then
-                    verdict := c.names[place] || ' is used up until its next period'; until := c.ends[place]; blocker := id;
+                    verdict := c.names[place] || ' has no room for it before the next period'; until := c.ends[place]; blocker := id;
                 elsif n_holds[n] > c_left[place] or c_blocked[place] then
                     -- Who comes behind waits as well, so that many small requests do not keep a large one waiting.
                     c_blocked[place] := true;
@@ -355,7 +374,7 @@ create function mrprompt_internal.refuse_waiting(id uuid, status integer, error_
 as $$
 begin
     perform mrprompt_internal.finish(array[id], 'failed', error_type, why);
-    update mrprompt.requests r set error_status = status where r.id = refuse_waiting.id;
+    update mrprompt.requests r set error_status = refuse_waiting.status where r.id = refuse_waiting.id;
 end
 $$;
 comment on function mrprompt_internal.refuse_waiting(uuid, integer, text, text) is 'Ends a request that was never sent, because it may not be.';
@@ -378,7 +397,7 @@ begin
     -- It is looked at again within the hour, whenever its time is.
     update mrprompt_internal.queue q
     set ready = false, waits_for = w.waits_for, ready_at = least(w.until, moment + interval '1 hour'), blocked_by = w.blocker
-    from unnest(ids, waits_for, until, blockers) w (id, waits_for, until, blocker) where q.request_id = w.id;
+    from unnest(ids, set_waiting.waits_for, until, blockers) w (id, waits_for, until, blocker) where q.request_id = w.id;
     update mrprompt.requests r set wait_reason = w.reason, not_before = nullif(w.until, 'infinity')
     from unnest(ids, reasons, until) w (id, reason, until) where r.id = w.id and r.finished_at is null;
 end
@@ -413,7 +432,7 @@ begin
     select array_agg(w.request_id) into woken from (
         select q.request_id from mrprompt_internal.queue q
         where q.blocked_by = any (b_ids || c_ids) and q.fetcher_id is null and not q.ready
-        order by q.tag limit 2 * greatest(cardinality(counters), cardinality(buckets)) + 8 for update skip locked) w;
+        order by q.tag limit 2 * cardinality(release_meters.counters) + 8 for update skip locked) w;
     if woken is not null then
         perform mrprompt_internal.make_ready(woken);
         perform mrprompt_internal.wake(mrprompt_internal.channel_name('fetchers'));
@@ -469,7 +488,7 @@ $$;
 comment on function mrprompt_internal.notify_alerts() is 'Part of notify_changes(): one notification per alert.';
 
 create function mrprompt_internal.refuse_certain(id uuid, on_limit text) returns void
-    language plpgsql set search_path = pg_catalog, pg_temp
+    language plpgsql set search_path = pg_catalog, pg_temp set enable_seqscan = off set jit = off set plan_cache_mode = force_generic_plan
 as $$
 declare
     moment constant timestamptz := clock_timestamp();
@@ -481,20 +500,24 @@ begin
         return;
     end if;
     for meter in
-        select mrprompt_internal.name_of_rule(b.scope, m.subject, b.period) as name, b.scope = 'user' as shown, b.at_limit, m.period_end,
-            l.amount, l.amount - coalesce(c.spent, 0) as unspent
-        from mrprompt_internal.meters_of(array[id], moment) m
-        join mrprompt.budgets b on m.kind = 'budget' and b.id = m.rule_id
-        left join mrprompt_internal.budget_counters c on c.id = m.meter_id
+        select mrprompt_internal.name_of_rule(b.scope, c.subject, b.period) as name, b.scope = 'user' as shown, b.at_limit, c.period_end,
+            l.amount, l.amount - c.spent as unspent
+        from (
+            select k.budget_id, k.subject, k.period_start, k.period_end, k.spent
+            from mrprompt_internal.budget_counters k where k.id = any (need.counters)
+            union all
+            select m.rule_id, m.subject, m.period_start, m.period_end, 0
+            from mrprompt_internal.meters_of(array[id], moment) m where need.missing and m.kind = 'budget' and m.meter_id is null) c
+        join mrprompt.budgets b on b.id = c.budget_id
         cross join lateral (
             select b.amount + coalesce(sum(e.amount), 0) as amount from mrprompt.budget_extras e
-            where e.budget_id = b.id and e.subject = m.subject and e.period_start = m.period_start) l
+            where e.budget_id = b.id and e.subject = c.subject and e.period_start = c.period_start) l
     loop
         if need.hold is null and mrprompt_internal.setting('mrprompt.unpriced_requests') <> 'allow' then
             raise exception using errcode = 'PT402', message = format('the model has no price, and %s needs one', meter.name),
                 hint = 'An admin inserts one into mrprompt.prices, maps the model in mrprompt.models.priced_as, or sets mrprompt.unpriced_requests = allow.';
         elsif need.hold > meter.unspent and (meter.at_limit = 'refuse' or need.hold > meter.amount) then
-            raise exception using errcode = 'PT402', message = format('%s is used up', meter.name),
+            raise exception using errcode = 'PT402', message = format('%s has no room for this request', meter.name),
                 detail = case when meter.shown then format('this request may cost %s USD; %s of %s are left%s', need.hold, meter.unspent, meter.amount,
                     case when meter.period_end < 'infinity' then ' until ' || meter.period_end else '' end)
                     else format('this request may cost %s USD', need.hold) end,
@@ -503,16 +526,14 @@ begin
     end loop;
     if on_limit = 'refuse' then
         for meter in
-            select mrprompt_internal.name_of_rule(l.scope, m.subject, null) as name, w.seconds
-            from mrprompt_internal.meters_of(array[id], moment) m
-            join mrprompt.rate_limits l on m.kind = 'limit' and l.id = m.rule_id
-            join mrprompt_internal.limit_buckets k on k.id = m.meter_id
+            select mrprompt_internal.name_of_rule(l.scope, k.subject, null) as name, w.seconds
+            from mrprompt_internal.limit_buckets k join mrprompt.rate_limits l on l.id = k.limit_id
             cross join lateral (
                 select greatest(case when k.in_flight >= l.in_flight then 1 end,
-                    (1 - k.requests) * 60 / l.requests_per_minute - f.seconds,
-                    (least(need.reserved, greatest(l.tokens_per_minute * l.burst_seconds / 60, 1)) - k.tokens) * 60 / l.tokens_per_minute - f.seconds) as seconds
-                from (select coalesce(extract(epoch from moment - nullif(k.filled_at, '-infinity')), 0) as seconds) f) w
-            where w.seconds > 0 order by w.seconds desc
+                    (1 - mrprompt_internal.bucket_level(k.requests, l.requests_per_minute, l.burst_seconds, k.filled_at, moment)) * 60 / l.requests_per_minute,
+                    (least(need.reserved, greatest(l.tokens_per_minute * l.burst_seconds / 60, 1))
+                     - mrprompt_internal.bucket_level(k.tokens, l.tokens_per_minute, l.burst_seconds, k.filled_at, moment)) * 60 / l.tokens_per_minute) as seconds) w
+            where k.id = any (need.buckets) and w.seconds > 0 order by w.seconds desc
         loop
             raise exception using errcode = 'PT429', message = format('%s is reached', meter.name),
                 detail = format('there is room in %s s', ceil(meter.seconds)), hint = 'Ask again then, or leave on_limit out: the request waits in the queue.';
@@ -560,12 +581,10 @@ create function mrprompt_internal.limit_states()
     language sql stable security definer set search_path = pg_catalog, pg_temp
 begin atomic
     select l.id, l.scope, k.subject, l.requests_per_minute, l.tokens_per_minute, l.in_flight, k.in_flight,
-        round(least(greatest(l.requests_per_minute * l.burst_seconds / 60, 1), k.requests + l.requests_per_minute / 60 * t.seconds), 3),
-        round(least(greatest(l.tokens_per_minute * l.burst_seconds / 60, 1), k.tokens + l.tokens_per_minute / 60 * t.seconds), 3),
+        round(mrprompt_internal.bucket_level(k.requests, l.requests_per_minute, l.burst_seconds, k.filled_at, clock_timestamp()), 3),
+        round(mrprompt_internal.bucket_level(k.tokens, l.tokens_per_minute, l.burst_seconds, k.filled_at, clock_timestamp()), 3),
         (select count(*) from mrprompt_internal.queue q where q.blocked_by = k.id), l.enabled
     from mrprompt.rate_limits l join mrprompt_internal.limit_buckets k on k.limit_id = l.id
-    cross join lateral (
-        select case when k.filled_at > '-infinity' then greatest(extract(epoch from clock_timestamp() - k.filled_at), 0) else 0 end as seconds) t
     where mrprompt_internal.may_act_for_others() or pg_has_role(session_user, 'mrprompt_analyst', 'usage');
 end;
 comment on function mrprompt_internal.limit_states() is 'What mrprompt.rate_limit_status shows.';

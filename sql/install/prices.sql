@@ -64,11 +64,10 @@ as $$
 declare
     known mrprompt_internal.model_rows;
 begin
-    select m.* into known from (
-        select r.*, 1 as place from mrprompt_internal.model_rows r where r.provider = model_of.provider and r.model = model_of.model
-        union all
-        select p.*, 2 from mrprompt_internal.model_presets p where p.provider = model_of.provider and p.model = model_of.model) m
-    order by m.place limit 1;
+    select * into known from mrprompt_internal.model_rows r where r.provider = model_of.provider and r.model = model_of.model;
+    if not found then
+        select * into known from mrprompt_internal.model_presets p where p.provider = model_of.provider and p.model = model_of.model;
+    end if;
     if not found then
         select m.* into known from (
             select r.*, 1 as place from mrprompt_internal.model_rows r
@@ -223,38 +222,47 @@ create function mrprompt_internal.prices_of(provider text, model text, answered_
 as $$
 declare
     asked constant text := coalesce((mrprompt_internal.model_of(provider, model)).priced_as, model);
+    name text;
 begin
-    -- Of all that would fit one name of one table is taken, with its tiers: the prices of an admin and a preset never mix.
-    return query
-    select distinct on (b.service_tier, b.above_tokens) (b.price).*
-    from (
-        select p.*, rank() over (order by p.model = asked desc, p.place) as rank
-        from (select r as price, r.model, r.service_tier, r.above_tokens, r.effective_from, 1 as place
-              from mrprompt_internal.price_rows r
-              where r.provider = prices_of.provider and r.model in (asked, answered_by) and r.replaced_at is null and r.effective_from <= moment
-              union all
-              select row(r.*)::mrprompt_internal.price_rows, r.model, r.service_tier, r.above_tokens, r.effective_from, 2
-              from mrprompt_internal.price_presets r
-              where r.provider = prices_of.provider and r.model in (asked, answered_by) and r.replaced_at is null and r.effective_from <= moment) p) b
-    where b.rank = 1
-    order by b.service_tier, b.above_tokens, b.effective_from desc;
-    if found then
-        return;
-    end if;
-    return query
-    select distinct on (b.service_tier, b.above_tokens) (b.price).*
-    from (
-        select p.*, rank() over (order by starts_with(asked, rtrim(p.model, '*')) desc, length(p.model) desc, p.place) as rank
-        from (select r as price, r.model, r.service_tier, r.above_tokens, r.effective_from, 1 as place
-              from mrprompt_internal.price_rows r
-              where r.provider = prices_of.provider and r.model like '%*' and r.replaced_at is null and r.effective_from <= moment
-              union all
-              select row(r.*)::mrprompt_internal.price_rows, r.model, r.service_tier, r.above_tokens, r.effective_from, 2
-              from mrprompt_internal.price_presets r
-              where r.provider = prices_of.provider and r.model like '%*' and r.replaced_at is null and r.effective_from <= moment) p
-        where starts_with(asked, rtrim(p.model, '*')) or starts_with(answered_by, rtrim(p.model, '*'))) b
-    where b.rank = 1
-    order by b.service_tier, b.above_tokens, b.effective_from desc;
+    -- One name of one table is taken, with all its tiers: the prices of an admin and a preset never mix.
+    foreach name in array array_remove(array[asked, answered_by], null) loop
+        return query
+        select distinct on (r.service_tier, r.above_tokens) r.* from mrprompt_internal.price_rows r
+        where r.provider = prices_of.provider and r.model = name and r.replaced_at is null and r.effective_from <= moment
+        order by r.service_tier, r.above_tokens, r.effective_from desc;
+        if found then
+            return;
+        end if;
+        return query
+        select distinct on (r.service_tier, r.above_tokens) r.* from mrprompt_internal.price_presets r
+        where r.provider = prices_of.provider and r.model = name and r.replaced_at is null and r.effective_from <= moment
+        order by r.service_tier, r.above_tokens, r.effective_from desc;
+        if found then
+            return;
+        end if;
+    end loop;
+    foreach name in array array_remove(array[asked, answered_by], null) loop
+        return query
+        select distinct on (b.service_tier, b.above_tokens) b.* from mrprompt_internal.price_rows b
+        where b.provider = prices_of.provider and b.replaced_at is null and b.effective_from <= moment and b.model = (
+            select r.model from mrprompt_internal.price_rows r
+            where r.provider = prices_of.provider and r.model like '%*' and starts_with(name, rtrim(r.model, '*')) and r.replaced_at is null and r.effective_from <= moment
+            order by length(r.model) desc limit 1)
+        order by b.service_tier, b.above_tokens, b.effective_from desc;
+        if found then
+            return;
+        end if;
+        return query
+        select distinct on (b.service_tier, b.above_tokens) b.* from mrprompt_internal.price_presets b
+        where b.provider = prices_of.provider and b.replaced_at is null and b.effective_from <= moment and b.model = (
+            select r.model from mrprompt_internal.price_presets r
+            where r.provider = prices_of.provider and r.model like '%*' and starts_with(name, rtrim(r.model, '*')) and r.replaced_at is null and r.effective_from <= moment
+            order by length(r.model) desc limit 1)
+        order by b.service_tier, b.above_tokens, b.effective_from desc;
+        if found then
+            return;
+        end if;
+    end loop;
 end
 $$;
 comment on function mrprompt_internal.prices_of(text, text, text, timestamptz) is

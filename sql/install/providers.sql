@@ -35,6 +35,8 @@ create table mrprompt_internal.provider_presets (
     proxy text constraint proxy_is_http_https_or_socks5h_with_a_port_and_no_user check (proxy ~ '^(http|https|socks5h)://[^[:space:]/?#@]+:[0-9]{1,5}/?$'),
     client_cert_file text constraint client_cert_file_is_an_absolute_path check (client_cert_file ~ '^/'),
     client_key_file text constraint client_key_file_is_an_absolute_path check (client_key_file ~ '^/'),
+    max_tokens_field text not null default 'max_tokens'
+        constraint max_tokens_field_is_max_tokens_or_max_completion_tokens check (max_tokens_field in ('max_tokens', 'max_completion_tokens')),
     constraint client_cert_file_and_client_key_file_come_together check ((client_cert_file is null) = (client_key_file is null)),
     constraint plain_http_needs_allow_http check (allow_http or base_url like 'https://%')
 );
@@ -56,7 +58,7 @@ create view mrprompt.providers with (security_invoker = true) as
         p.allow_http, p.ca_file, p.connect_timeout_ms, p.first_byte_timeout_ms, p.idle_timeout_ms, p.total_timeout_ms,
         p.enabled, p.description, p.preset, p.max_failures, p.backoff_base_ms, p.backoff_cap_ms, p.retry_on, p.no_retry_on,
         p.idempotency_header, p.cooldown_percent, p.cooldown_attempts, p.timeout_limit_ms, p.verify_path,
-        p.allow_private, p.proxy, p.client_cert_file, p.client_key_file
+        p.allow_private, p.proxy, p.client_cert_file, p.client_key_file, p.max_tokens_field
     from (
         select r.*, false as preset from mrprompt_internal.provider_rows r
         union all
@@ -76,7 +78,7 @@ comment on column mrprompt.providers.headers is 'Further request headers, {"name
 comment on column mrprompt.providers.stream_usage is 'Whether the server takes stream_options.include_usage.';
 comment on column mrprompt.providers.models is 'Models that may be asked for; null: any.';
 comment on column mrprompt.providers.ca_file is
-    'A file of CA certificates on the fetcher''s machine, to trust instead of the system''s; null: the system''s. For an https proxy, too.';
+    'A file of CA certificates on the fetcher''s machine, to trust instead of the system''s; null: the system''s. An https proxy is judged by the system''s.';
 comment on column mrprompt.providers.max_failures is 'Failed attempts after which a request is given up; null: mrprompt.max_failures.';
 comment on column mrprompt.providers.backoff_base_ms is 'The bound of the first pause before a retry; it doubles up to backoff_cap_ms, the pause is random below it.';
 comment on column mrprompt.providers.retry_on is
@@ -99,6 +101,9 @@ comment on column mrprompt.providers.proxy is
 comment on column mrprompt.providers.client_cert_file is
     'A file on the fetcher''s machine with the client certificate (and those between it and its CA) to show, in PEM; null: none.';
 comment on column mrprompt.providers.client_key_file is 'The private key of client_cert_file, in PEM and without a passphrase; readable for the fetcher only.';
+comment on column mrprompt.providers.max_tokens_field is
+    'The member that limits the output tokens of a request that sets no limit itself, where money is held for one: max_tokens, or '
+    'max_completion_tokens (newer models of OpenAI refuse the other). Anthropic has max_tokens, whatever this says.';
 comment on column mrprompt.providers.preset is 'Whether the row is the release''s own, unchanged.';
 
 -- An insert that leaves a column out gets the table's default for it.
@@ -122,6 +127,11 @@ as $$
 declare
     row_ mrprompt_internal.provider_rows;
     kind text;
+    changed text[];
+    broken text;
+    lacking text;
+    -- As far as it may be shown.
+    address text;
 begin
     if tg_op = 'DELETE' then
         delete from mrprompt_internal.provider_rows r where r.name = old.name;
@@ -135,72 +145,89 @@ begin
         raise exception using errcode = 'PT400', message = format('the provider name %s cannot change', old.name),
             detail = 'Sealed keys are bound to the provider''s name.', hint = 'Insert a new provider.';
     end if;
+    address := regexp_replace(regexp_replace(new.base_url, '//.*@', '//…@'), '[?#].*', '?…');
+    if new.base_url ~ '//([^/]*|[^@]*:[^@]*)@' or new.proxy ~ '@' then
+        raise exception using errcode = 'PT400',
+            message = format('%s of provider %s has a user or a password in it', case when new.proxy ~ '@' then 'proxy' else 'base_url' end, new.name),
+            hint = 'Everybody may read these. A key comes with mrprompt.add_key(); a proxy lets the fetcher''s machine in without one.';
+    end if;
     if new.base_url like 'http://%' and not coalesce(new.allow_http, false) then
         raise exception using errcode = 'PT400', message = format('base_url of provider %s is plain http', new.name),
-            detail = format('base_url is %s', new.base_url),
+            detail = format('base_url is %s', address),
             hint = 'Use https, or set allow_http = true for a server on a network you trust.';
     end if;
     if tg_op = 'INSERT' or (new.base_url, new.allow_private, new.proxy) is distinct from (old.base_url, old.allow_private, old.proxy) then
         if new.base_url ~ '^https?://[^/]*[{}]' then
-            raise exception using errcode = 'PT400', message = format('base_url of provider %s has a place for the model in its host', new.name),
-                detail = format('base_url is %s', new.base_url),
+            raise exception using errcode = 'PT400', message = format('base_url of provider %s has a place for the model in its host or port', new.name),
+                detail = format('base_url is %s', address),
                 hint = 'Whoever names a model would name the host that gets the key. {model} can stand behind the host, or in path.';
         end if;
         kind := mrprompt_internal.special_host(new.base_url);
         if kind is not null and new.proxy is null and not coalesce(new.allow_private, false) then
             raise exception using errcode = 'PT400', message = format('the host of provider %s is %s', new.name, kind),
-                detail = format('base_url is %s', new.base_url),
+                detail = format('base_url is %s', address),
                 hint = 'Set allow_private = true for a server of yours that is meant to be reached there.';
         end if;
     end if;
     row_ := jsonb_populate_record(null::mrprompt_internal.provider_rows, to_jsonb(new));
     if tg_op = 'INSERT' then
-        if exists (select from mrprompt.providers p where p.name = new.name) then
+        insert into mrprompt_internal.provider_rows
+        select row_.* where not exists (select from mrprompt.providers p where p.name = new.name)
+        on conflict do nothing;
+        if not found then
             raise exception using errcode = 'PT409', message = format('provider %s exists', new.name),
                 hint = format('update mrprompt.providers set … where name = %L', new.name);
         end if;
-        insert into mrprompt_internal.provider_rows values (row_.*);
-    else
-        -- A preset becomes a row as it was, so that the audit log says what of it changed.
-        if old.preset then
-            insert into mrprompt_internal.provider_rows
-            select p.* from jsonb_populate_record(null::mrprompt_internal.provider_rows, to_jsonb(old)) p;
-        end if;
-        execute (
-            select format('update mrprompt_internal.provider_rows r set (%s) = row(%s) where r.name = $1.name',
-                string_agg(quote_ident(a.attname), ', '), string_agg('$1.' || quote_ident(a.attname), ', '))
-            from pg_attribute a
-            where a.attrelid = 'mrprompt_internal.provider_rows'::regclass and a.attnum > 0 and not a.attisdropped) using row_;
+        return new;
+    end if;
+    -- A preset becomes a row as it was, so that the audit log says what of it changed; unless somebody else has just made it one.
+    if old.preset then
+        insert into mrprompt_internal.provider_rows
+        select p.* from jsonb_populate_record(null::mrprompt_internal.provider_rows, to_jsonb(old)) p
+        on conflict do nothing;
+    end if;
+    -- Only what changes is written: two admins may change different columns at once.
+    select array_agg(n.key) into changed
+    from jsonb_each(to_jsonb(row_)) n where n.value is distinct from to_jsonb(old) -> n.key;
+    if changed is not null then
+        execute (select format('update mrprompt_internal.provider_rows r set (%s) = row(%s) where r.name = $1.name',
+                     string_agg(quote_ident(c), ', '), string_agg('$1.' || quote_ident(c), ', ')) from unnest(changed) c) using row_;
     end if;
     return new;
+exception when check_violation or not_null_violation then
+    -- The error itself would show the row, and there may be secrets in its headers.
+    get stacked diagnostics broken = constraint_name, lacking = column_name;
+    raise exception using errcode = 'PT400',
+        message = case sqlstate when '23502' then format('provider %s has no %s', coalesce(new.name, '?'), lacking)
+                                else format('provider %s breaks a rule: %s', new.name, replace(broken, '_', ' ')) end;
 end
 $$;
 create trigger write_provider instead of insert or update or delete on mrprompt.providers
     for each row execute function mrprompt_internal.write_provider();
 
 insert into mrprompt_internal.provider_presets
-    (name, protocol, base_url, path, auth, key_required, stream_usage, allow_http, allow_private, description)
+    (name, protocol, base_url, path, auth, key_required, stream_usage, allow_http, allow_private, verify_path, max_tokens_field, description)
 values
-    ('openai', 'openai', 'https://api.openai.com/v1', null, 'bearer', true, true, false, false, 'OpenAI'),
-    ('anthropic', 'anthropic', 'https://api.anthropic.com', null, 'x-api-key', true, true, false, false, 'Anthropic'),
-    ('vanchin', 'openai', 'https://vanchin.streamlake.ai/api/gateway/v1/endpoints', null, 'bearer', true, true, false, false,
+    ('openai', 'openai', 'https://api.openai.com/v1', null, 'bearer', true, true, false, false, null, 'max_completion_tokens', 'OpenAI'),
+    ('anthropic', 'anthropic', 'https://api.anthropic.com', null, 'x-api-key', true, true, false, false, null, default, 'Anthropic'),
+    ('vanchin', 'openai', 'https://vanchin.streamlake.ai/api/gateway/v1/endpoints', null, 'bearer', true, true, false, false, null, default,
         'VanchinAI (StreamLake): the model is an endpoint id, ep-…'),
     ('azure', 'openai', 'https://example.openai.azure.com/openai/deployments/{model}',
-        '/chat/completions?api-version=2024-10-21', 'api-key', true, true, false, false,
+        '/chat/completions?api-version=2024-10-21', 'api-key', true, true, false, false, null, default,
         'Azure OpenAI: put your resource''s name into base_url; the model is the deployment'),
-    ('openai-compatible', 'openai', 'https://llm.example.com/v1', null, 'bearer', false, true, false, false,
+    ('openai-compatible', 'openai', 'https://llm.example.com/v1', null, 'bearer', false, true, false, false, null, default,
         'Any OpenAI-compatible server: put its address into base_url'),
-    ('openrouter', 'openai', 'https://openrouter.ai/api/v1', null, 'bearer', true, true, false, false, 'OpenRouter'),
-    ('groq', 'openai', 'https://api.groq.com/openai/v1', null, 'bearer', true, true, false, false, 'Groq'),
-    ('deepseek', 'openai', 'https://api.deepseek.com', null, 'bearer', true, true, false, false, 'DeepSeek'),
-    ('mistral', 'openai', 'https://api.mistral.ai/v1', null, 'bearer', true, false, false, false,
+    ('openrouter', 'openai', 'https://openrouter.ai/api/v1', null, 'bearer', true, true, false, false, '/key', default, 'OpenRouter'),
+    ('groq', 'openai', 'https://api.groq.com/openai/v1', null, 'bearer', true, true, false, false, null, default, 'Groq'),
+    ('deepseek', 'openai', 'https://api.deepseek.com', null, 'bearer', true, true, false, false, null, default, 'DeepSeek'),
+    ('mistral', 'openai', 'https://api.mistral.ai/v1', null, 'bearer', true, false, false, false, null, default,
         'Mistral (sends usage unasked and refuses stream_options)'),
-    ('together', 'openai', 'https://api.together.xyz/v1', null, 'bearer', true, true, false, false, 'Together AI'),
-    ('xai', 'openai', 'https://api.x.ai/v1', null, 'bearer', true, true, false, false, 'xAI'),
-    ('gemini', 'openai', 'https://generativelanguage.googleapis.com/v1beta/openai', null, 'bearer', true, true, false, false,
+    ('together', 'openai', 'https://api.together.xyz/v1', null, 'bearer', true, true, false, false, null, default, 'Together AI'),
+    ('xai', 'openai', 'https://api.x.ai/v1', null, 'bearer', true, true, false, false, null, default, 'xAI'),
+    ('gemini', 'openai', 'https://generativelanguage.googleapis.com/v1beta/openai', null, 'bearer', true, true, false, false, null, default,
         'Google Gemini through its OpenAI-compatible base'),
-    ('ollama', 'openai', 'http://127.0.0.1:11434/v1', null, 'bearer', false, true, true, true, 'Ollama on this machine'),
-    ('vllm', 'openai', 'http://127.0.0.1:8000/v1', null, 'bearer', false, true, true, true, 'vLLM on this machine'),
-    ('llamacpp', 'openai', 'http://127.0.0.1:8080/v1', null, 'bearer', false, true, true, true, 'llama.cpp server on this machine'),
-    ('litellm', 'openai', 'http://127.0.0.1:4000/v1', null, 'bearer', false, true, true, true, 'LiteLLM proxy on this machine');
+    ('ollama', 'openai', 'http://127.0.0.1:11434/v1', null, 'bearer', false, true, true, true, null, default, 'Ollama on this machine'),
+    ('vllm', 'openai', 'http://127.0.0.1:8000/v1', null, 'bearer', false, true, true, true, null, default, 'vLLM on this machine'),
+    ('llamacpp', 'openai', 'http://127.0.0.1:8080/v1', null, 'bearer', false, true, true, true, null, default, 'llama.cpp server on this machine'),
+    ('litellm', 'openai', 'http://127.0.0.1:4000/v1', null, 'bearer', false, true, true, true, null, default, 'LiteLLM proxy on this machine');
 

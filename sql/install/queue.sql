@@ -30,7 +30,8 @@ create table mrprompt_internal.queue (
     buckets bigint[],
     reserved bigint,
     output_limit bigint,
-    blocked_by bigint
+    blocked_by bigint,
+    key_hash text
 ) with (fillfactor = 70, autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 2000,
         autovacuum_analyze_scale_factor = 0, autovacuum_analyze_threshold = 100000, autovacuum_vacuum_cost_delay = 0);
 create index queue_ready on mrprompt_internal.queue (tag, request_id) where fetcher_id is null and ready and not alone;
@@ -57,6 +58,19 @@ comment on column mrprompt_internal.queue.hold is 'In flight: USD held on each o
 comment on column mrprompt_internal.queue.buckets is 'In flight: the rate limits it counts in, with reserved tokens.';
 comment on column mrprompt_internal.queue.output_limit is 'In flight: the output limit that it is sent with, where a budget or limit needs one.';
 comment on column mrprompt_internal.queue.blocked_by is 'The counter or bucket whose change would let it go on.';
+comment on column mrprompt_internal.queue.key_hash is 'Of its key, as the claim found it: a refusal is one of that secret.';
+
+create function mrprompt_internal.refuse_overtaken() returns uuid
+    language plpgsql volatile set search_path = pg_catalog, pg_temp
+as $$
+begin
+    raise exception using errcode = 'serialization_failure', message = 'mrprompt was updated while this call was under way',
+        detail = 'Nothing was queued.', hint = 'Try again in a new transaction.';
+end
+$$;
+comment on function mrprompt_internal.refuse_overtaken() is
+    'The user of a row that a call of an earlier release queues, which waited for ALTER EXTENSION UPDATE and does not know the column.';
+alter table mrprompt_internal.queue alter column user_id set default mrprompt_internal.refuse_overtaken();
 
 create sequence mrprompt_internal.virtual_time as bigint minvalue 0 start 0;
 comment on sequence mrprompt_internal.virtual_time is

@@ -30,6 +30,21 @@ create function mrprompt_internal.reseal(sealed text, key_id uuid, user_id uuid,
 comment on function mrprompt_internal.reseal(text, uuid, uuid, text) is
     'A sealed text, sealed anew under the active master key; null where it does not open.';
 
+create function mrprompt_internal.require_active_master_key() returns text
+    language plpgsql volatile set search_path = pg_catalog, pg_temp
+as $$
+declare
+    keyring constant record := (select s from mrprompt_internal.keyring_state() s);
+begin
+    if keyring.active_id is null then
+        raise exception using errcode = 'config_file_error', message = 'no master key is active here',
+            detail = keyring.problem, hint = 'Mend the master key file, and select pg_reload_conf(); mrprompt.doctor() tells whether it can be used.';
+    end if;
+    return keyring.active_id;
+end
+$$;
+comment on function mrprompt_internal.require_active_master_key() is 'The id of the master key that seals. F0000 with the reason where there is none.';
+
 create function mrprompt_internal.reseal_batch(after uuid, batch integer, out last uuid, out resealed bigint, out failed bigint)
     language plpgsql volatile security definer set search_path = pg_catalog, pg_temp
 as $$
@@ -39,8 +54,7 @@ declare
     anew text;
 begin
     perform mrprompt_internal.require_admin('seal keys anew');
-    -- Sealing anything fails with the reason where no key is active.
-    active := split_part(mrprompt.encrypt_key('nothing'), '.', 2);
+    active := mrprompt_internal.require_active_master_key();
     resealed := 0;
     failed := 0;
     if after is null then
@@ -57,7 +71,7 @@ begin
     for key in
         select k.id, k.user_id, k.provider, k.encrypted_key from mrprompt.api_keys k
         where (after is null or k.id > after) and k.encrypted_key <> '' and split_part(k.encrypted_key, '.', 2) <> active
-        order by k.id limit greatest(batch, 1) for no key update skip locked
+        order by k.id limit least(greatest(batch, 1), 10000) for no key update skip locked
     loop
         last := key.id;
         anew := mrprompt_internal.reseal(key.encrypted_key, key.id, key.user_id, key.provider);
@@ -89,17 +103,17 @@ begin
     loop
         select * into done from mrprompt_internal.reseal_batch(after, batch);
         commit;
-        exit when done.last is null;
         resealed := resealed operator(pg_catalog.+) done.resealed;
         failed := failed operator(pg_catalog.+) done.failed;
+        exit when done.last is null;
         after := done.last;
     end loop;
-    select coalesce(pg_catalog.sum(s.keys), 0) into remaining from mrprompt.key_seal_status s where not s.active;
+    select coalesce(pg_catalog.sum(s.keys operator(pg_catalog.+) s.lookup_key::pg_catalog.int4), 0) into remaining from mrprompt.key_seal_status s where not s.active;
 end
 $$;
 comment on procedure mrprompt.reseal_keys(integer, bigint, bigint, bigint) is
-    'Admins: seals all keys anew under the active master key, some at a time, each time committing; may be stopped and called again. '
-    'remaining: keys under other master keys, which were in use or do not open. PT4xx and F0000 as encrypt_key().';
+    'Admins: seals all keys anew under the active master key, batch (10000 at most) at a time, each time committing; may be stopped and called again. '
+    'remaining: keys under other master keys (the one of hash_key() among them), which were in use or do not open. F0000: no usable master key here.';
 
 create function mrprompt_internal.key_seal_status()
     returns table (master_key_id text, fingerprint text, active boolean, in_file boolean, keys bigint, lookup_key boolean,
@@ -135,16 +149,18 @@ create function mrprompt_internal.retire_master_key(id text) returns void
     language plpgsql volatile security definer set search_path = pg_catalog, pg_temp
 as $$
 declare
+    active text;
     master mrprompt_internal.master_keys;
     keys bigint;
     lookup_keys bigint;
 begin
     perform mrprompt_internal.require_admin('retire a master key');
+    active := mrprompt_internal.require_active_master_key();
     if current_setting('transaction_isolation') <> 'read committed' then
         raise exception using errcode = 'PT400', message = 'a master key is retired in a READ COMMITTED transaction only',
             detail = format('Its isolation level is %s, so it may not see what others have just sealed.', current_setting('transaction_isolation'));
     end if;
-    if id = (select s.active_id from mrprompt_internal.keyring_state() s) then
+    if id = active then
         raise exception using errcode = 'PT409', message = format('master key %s is the active one', id),
             hint = 'Add a new line at the end of the master key file, select pg_reload_conf(), then call mrprompt.reseal_keys().';
     end if;
@@ -159,7 +175,7 @@ begin
     if keys + lookup_keys > 0 then
         raise exception using errcode = 'PT409', message = format('master key %s is still in use', master.id),
             detail = format('%s provider keys and %s lookup keys are sealed with it.', keys, lookup_keys),
-            hint = 'call mrprompt.reseal_keys()';
+            hint = 'call mrprompt.reseal_keys(). Where that master key is lost: revoke_key() or update_key() each, then select mrprompt.replace_lookup_key().';
     end if;
 end
 $$;
@@ -170,10 +186,36 @@ create function mrprompt.retire_master_key(id text) returns void
     return mrprompt_internal.retire_master_key(id);
 comment on function mrprompt.retire_master_key(text) is
     'Admins: nothing in this database is sealed with that master key any more; once that is so in all of the server''s, its line may go from the file. '
-    'PT409: it is active or still in use; PT404: unknown.';
+    'PT409: it is active or still in use; PT404: unknown; F0000: no usable master key here.';
+
+create function mrprompt_internal.replace_lookup_key() returns void
+    language plpgsql volatile security definer set search_path = pg_catalog, pg_temp
+as $$
+declare
+    lookup record;
+begin
+    perform mrprompt_internal.require_admin('replace the key of hash_key()');
+    perform mrprompt_internal.require_active_master_key();
+    select l.sealed, mrprompt_internal.reseal(l.sealed, null, null, 'mrprompt lookup key') as opened
+    into lookup from mrprompt_internal.lookup_key l for update;
+    if lookup.opened is not null then
+        raise exception using errcode = 'PT409', message = 'the key of hash_key() opens: it is not lost',
+            detail = format('It is sealed under master key %s.', split_part(lookup.sealed, '.', 2)), hint = 'call mrprompt.reseal_keys() seals it anew.';
+    end if;
+    delete from mrprompt_internal.lookup_key;
+end
+$$;
+comment on function mrprompt_internal.replace_lookup_key() is 'replace_lookup_key() with the owner''s rights; judges the caller itself.';
+
+create function mrprompt.replace_lookup_key() returns void
+    language sql volatile
+    return mrprompt_internal.replace_lookup_key();
+comment on function mrprompt.replace_lookup_key() is
+    'Admins: after the loss of a master key, gives up the key of hash_key() that is sealed under it; the next key that is stored makes a new one. '
+    'Hashes stored before match no longer. PT409: it opens; F0000: no usable master key here.';
 
 grant select on mrprompt.key_seal_status to mrprompt_admin;
 grant execute on function mrprompt_internal.reseal_batch, mrprompt_internal.key_seal_status, mrprompt.retire_master_key,
-    mrprompt_internal.retire_master_key to mrprompt_admin;
+    mrprompt_internal.retire_master_key, mrprompt.replace_lookup_key, mrprompt_internal.replace_lookup_key to mrprompt_admin;
 grant execute on procedure mrprompt.reseal_keys to mrprompt_admin;
 

@@ -91,6 +91,7 @@ declare
     settled uuid[];
     found_ record;
     orphans record;
+    known record;
     busy json;
     stale json;
 begin
@@ -102,7 +103,7 @@ begin
             retry_after_ms bigint, counts_as_failure boolean, cooldown json)
         order by o.request, o.attempt
     ), ended as materialized (
-        select o.*, r.user_id, r.provider, r.model, r.key_id, r.agent_name, r.tags, r.kind, f.failures as failures_now,
+        select o.*, r.user_id, r.provider, r.model, r.key_id, q.key_hash, r.agent_name, r.tags, r.kind, f.failures as failures_now,
             u.prompt_tokens, u.completion_tokens, u.cached_tokens, u.cache_write_tokens, u.cache_write_1h_tokens, u.reasoning_tokens,
             u.audio_prompt_tokens, u.audio_completion_tokens, coalesce(u.estimated, false) as estimated,
             left(u.service_tier, 50) as service_tier, u.provider_cost, coalesce(a.model, '') as priced_by, q.images, q.hold, q.counters, q.buckets, q.reserved,
@@ -116,7 +117,7 @@ begin
         from o
         -- A row that somebody else holds is not waited for: the fetcher sends it again.
         cross join lateral (
-            select q.attempt, q.expires_at, q.images, q.hold, q.counters, q.buckets, q.reserved from mrprompt_internal.queue q
+            select q.attempt, q.expires_at, q.images, q.hold, q.counters, q.buckets, q.reserved, q.key_hash from mrprompt_internal.queue q
             where q.request_id = o.request and q.attempt = o.attempt
               and q.fetcher_id is not distinct from settle_items.fetcher_id  -- by its key, not by the claims' index
             for update skip locked) q
@@ -187,7 +188,8 @@ begin
         delete from mrprompt_internal.queue q
         where q.request_id = any (array(select e.request from ended e where e.status_now <> 'queued'))
     )
-    select array_agg(e.request) as requests, array_agg(e.attempt) as attempts, (select count(*) from o) as asked,
+    select array_agg(e.request) as requests, array_agg(e.attempt) as attempts, array_agg(e.key_hash) as key_hashes,
+        array_agg(e.key_id) filter (where e.result = 'succeeded') as taken_keys, (select count(*) from o) as asked,
         bool_or(e.counters is not null or e.buckets is not null) as metered,
         array_agg(e.hold) as holds, array_agg(e.counters::text) as counters, array_agg(e.buckets::text) as buckets,
         array_agg(e.reserved) as reserved, array_agg(l.cost) as costs, array_agg(e.prompt_tokens + e.completion_tokens) as used,
@@ -246,14 +248,16 @@ begin
     if found_.metered then
         perform mrprompt_internal.release_meters(found_.holds, found_.counters, found_.buckets, found_.reserved, found_.costs, found_.used);
     end if;
-    if found_.cooldowns or found_.verifications then
-        perform mrprompt_internal.note_keys(outcomes, settled);
+    select exists (select from mrprompt_internal.cooldowns c where c.probe = any (settled)) as probed,
+        exists (select from mrprompt.api_keys k where k.id = any (found_.taken_keys) and k.last_error is not null) as mended
+    into known;
+    if found_.cooldowns or found_.verifications or known.mended then
+        perform mrprompt_internal.note_keys(outcomes, settled, found_.key_hashes);
     end if;
     if found_.cooldowns then
-        perform mrprompt_internal.open_cooldowns(outcomes, settled);
+        perform mrprompt_internal.open_cooldowns(outcomes, settled, found_.key_hashes);
     end if;
-    if exists (select from mrprompt_internal.cooldowns c where c.probe = any (settled)) then
-        perform mrprompt_internal.note_keys(outcomes, settled);
+    if known.probed then
         perform mrprompt_internal.release_cooldowns(c.provider, c.key_id, c.model)
         from mrprompt_internal.cooldowns c
         join json_to_recordset(outcomes) as o (request uuid, result text) on o.request = c.probe

@@ -67,6 +67,16 @@ create function mrprompt_internal.preload_libraries() returns text
     language c stable as 'MODULE_PATHNAME', 'preload_libraries';
 comment on function mrprompt_internal.preload_libraries() is 'shared_preload_libraries, which only superusers may show, for doctor().';
 
+create function mrprompt_internal.older_fetchers() returns table (program text, host text)
+    language sql stable security definer set search_path = pg_catalog, pg_temp
+begin atomic
+    select distinct f.program, f.host from mrprompt_internal.fetchers f
+    where f.contract < 2 and f.last_seen > clock_timestamp() - mrprompt_internal.lease()
+    order by 1, 2 limit 20;
+end;
+comment on function mrprompt_internal.older_fetchers() is 'Living fetchers of the contract before, for doctor().';
+grant execute on function mrprompt_internal.older_fetchers to mrprompt_admin;
+
 create function mrprompt.doctor() returns table (severity text, finding text, remedy text)
     language plpgsql volatile set search_path = pg_catalog, pg_temp
 as $$
@@ -87,7 +97,8 @@ begin
     if not keyring.configured then
         return query select 'error', 'No master key is configured: keys can be neither stored nor used.', keyring.problem;
     elsif keyring.problem is not null then
-        return query select 'error', 'The master keyring has a problem.', keyring.problem;
+        return query select 'error', 'The master keyring has a problem: ' || keyring.problem,
+            'Mend the master key file (a lost line comes back from your copy), then select pg_reload_conf(). What is lost for good: README, "Master keys".';
     end if;
     if not server.preloaded then
         return query select 'warning', 'mrprompt is not in shared_preload_libraries: no supervisor runs here, and waiting sessions poll.',
@@ -138,6 +149,11 @@ begin
     from mrprompt.providers p
     where p.enabled and not p.allow_private and p.proxy is null and mrprompt_internal.special_host(p.base_url) is not null
     order by p.name limit 20;
+    return query
+    select 'warning', format('The fetcher %s on %s is of the release before: it knows no allow_private, and gets neither verifications nor requests of '
+            'providers with a proxy or a client certificate.', f.program, coalesce(f.host, 'an unknown host')),
+        'Install the mrprompt-fetcher of this release there.'
+    from mrprompt_internal.older_fetchers() f;
     if state.oldest_ready_seconds > 60 and state.fetchers > 0 and cardinality(state.paused) = 0 then
         return query select 'warning', format('The oldest ready request has waited for %s seconds.', state.oldest_ready_seconds),
             format('In flight: %s. Raise mrprompt.max_in_flight, or start more fetchers.', state.in_flight);
@@ -168,10 +184,12 @@ begin
             'It catches up by itself, a step at each call of tend.')
     from mrprompt_internal.rollup_lag() w;
     return query
-    select 'warning', format('%s answers of the last day have no price, such as those of %s at %s.', count(*), min(u.model), min(u.provider)),
-        'insert into mrprompt.prices (provider, model, input, output) values (…): USD per token.'
-    from mrprompt.usage u
-    where not u.price_known and u.outcome = 'succeeded' and u.finished_at > now() - interval '1 day'
+    select 'warning', format('%s answers of the last day have no price: %s.', sum(t.n),
+            string_agg(format('%s at %s (%s)', t.model, t.provider, t.n), ', ' order by t.n desc) filter (where t.place <= 3)),
+        'insert into mrprompt.prices (provider, model, input, output) values (…): USD per token. It holds from then on; this goes within a day.'
+    from (select u.provider, u.model, count(*) as n, row_number() over (order by count(*) desc, u.model) as place
+          from mrprompt.usage u
+          where not u.price_known and u.outcome = 'succeeded' and u.finished_at > now() - interval '1 day' group by 1, 2) t
     having count(*) > 0;
 end
 $$;

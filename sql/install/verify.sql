@@ -1,35 +1,37 @@
 -- The health of keys: asking a provider whether it takes one, and what its answers say of them.
 
-create function mrprompt_internal.note_keys(outcomes json, settled uuid[]) returns void
+create function mrprompt_internal.note_keys(outcomes json, settled uuid[], key_hashes text[]) returns void
     language plpgsql set search_path = pg_catalog, pg_temp
 as $$
 begin
-    -- Best effort: a row that somebody holds is left as it is.
+    -- Best effort: a row that somebody holds is left as it is. And what was said of an earlier secret says nothing of the key's new one.
     with said as (
-        select r.key_id, max(r.started_at) as started_at,
-            bool_or(o.result = 'succeeded' and (r.kind = 'verify' or exists (
-                select from mrprompt_internal.cooldowns c where c.probe = o.request))) as taken,
+        select r.key_id, u.key_hash,
+            bool_or(o.result = 'succeeded') as taken,
+            bool_or(o.result = 'succeeded' and r.kind = 'verify') as verified,
             max(left(concat_ws(' ', o.error ->> 'status', o.error ->> 'type') || coalesce(': ' || (o.error ->> 'message'), ''), 500))
                 filter (where o.cooldown ->> 'reason' = 'auth') as refusal
         from json_to_recordset(outcomes) as o (request uuid, result text, error json, cooldown json)
+        join unnest(settled, key_hashes) as u (request, key_hash) on u.request = o.request
         join mrprompt.requests r on r.id = o.request
-        where o.request = any (settled) and r.key_id is not null
-        group by r.key_id
-    ), free as (
-        select k.id from mrprompt.api_keys k
-        where k.id = any (array(select s.key_id from said s where s.taken or s.refusal is not null))
-        for no key update skip locked
+        where r.key_id is not null
+        group by 1, 2
+    ), news as (
+        select s.*
+        from said s join mrprompt.api_keys k on k.id = s.key_id and k.key_hash = s.key_hash
+        where s.verified or s.refusal is not null or s.taken and k.last_error is not null
+        for no key update of k skip locked
     )
     update mrprompt.api_keys k
-    set last_verified = case when s.taken then clock_timestamp() else k.last_verified end,
-        last_error = case when s.taken then null else s.refusal end,
-        last_error_at = case when s.taken then null else clock_timestamp() end
-    from said s join free f on f.id = s.key_id
-    -- What was sent before the key got a new secret says nothing of it.
-    where k.id = s.key_id and k.updated_at <= s.started_at;
+    set last_verified = case when n.taken then clock_timestamp() else k.last_verified end,
+        last_error = case when n.taken then null else n.refusal end,
+        last_error_at = case when n.taken then null else clock_timestamp() end
+    from news n
+    where k.id = n.key_id;
 end
 $$;
-comment on function mrprompt_internal.note_keys(json, uuid[]) is 'Notes at the keys what these outcomes say of them: that the provider takes one, or refuses it.';
+comment on function mrprompt_internal.note_keys(json, uuid[], text[]) is
+    'Notes at the keys what these outcomes say of them: that the provider takes one, or refuses it. key_hashes: of the secrets that were sent.';
 
 create function mrprompt_internal.verify_key(key_id uuid) returns uuid
     language plpgsql security definer set search_path = pg_catalog, pg_temp
@@ -46,7 +48,8 @@ begin
     end if;
     select * into place from mrprompt.providers p where p.name = key.provider and p.enabled;
     if not found then
-        raise exception using errcode = 'PT400', message = format('provider %s is gone or disabled', key.provider);
+        raise exception using errcode = 'PT400', message = format('provider %s is gone or disabled', key.provider),
+            hint = 'An admin enables or adds it in mrprompt.providers.';
     end if;
     if place.auth = 'none' or position('{model}' in place.base_url || coalesce(place.verify_path, '')) > 0 then
         raise exception using errcode = 'PT400', message = format('keys of provider %s cannot be verified', place.name),

@@ -1,7 +1,41 @@
 -- From 0.1.0: tables that were there already, and functions that are gone. What else is new, build.pl adds behind it.
 
--- At once, and in the order of every contract call: so none of them and this wait for each other.
-lock table mrprompt_internal.fetchers, mrprompt_internal.queue, mrprompt.requests in access exclusive mode;
+-- All that is altered below, at once: first what contract calls begin with, then in the order of chat(), which holds these until its transaction ends.
+-- Transactions that went another way are let by: what is not free soon is given back and tried again, before anybody's wait for it counts as a deadlock.
+do $lock$
+declare
+    patience constant text := coalesce(nullif(current_setting('lock_timeout'), '0'), '30s');
+    until constant timestamptz := clock_timestamp() + patience::interval;
+    before constant text[] := array[current_setting('lock_timeout'), current_setting('deadlock_timeout')];
+    users text;
+begin
+    loop
+        begin
+            perform set_config('lock_timeout', (extract(epoch from before[2]::interval) * 500)::int::text, true),
+                -- An autovacuum makes way once this is over.
+                set_config('deadlock_timeout', '50ms', true);
+            lock table mrprompt_internal.fetchers, mrprompt.users, mrprompt.providers, mrprompt.api_keys, mrprompt.key_grants, mrprompt.requests,
+                mrprompt_internal.queue, mrprompt_internal.channel_secret, mrprompt_internal.cancels, mrprompt_internal.pauses,
+                mrprompt_internal.homes, mrprompt_internal.master_keys, mrprompt_internal.lookup_key, mrprompt.usage, mrprompt.prices,
+                mrprompt.requests_in_flight in access exclusive mode;
+            perform set_config('lock_timeout', before[1], true), set_config('deadlock_timeout', before[2], true);
+            exit;
+        exception when lock_not_available or deadlock_detected then
+            if clock_timestamp() > until then
+                select string_agg(distinct format('session %s (role %s, %s)', a.pid, a.usename, coalesce(a.state, 'state unknown')), ', ') into users
+                from pg_locks l join pg_class c on c.oid = l.relation join pg_stat_activity a on a.pid = l.pid
+                where l.database = (select d.oid from pg_database d where d.datname = current_database()) and l.granted
+                  and c.relnamespace in ('mrprompt'::regnamespace, 'mrprompt_internal'::regnamespace) and a.pid <> pg_backend_pid();
+                raise exception using errcode = 'lock_not_available',
+                    message = format('the tables of mrprompt could not all be locked within %s: others are using them', patience),
+                    detail = 'In use by ' || coalesce(users, 'a prepared transaction, or nobody any more'),
+                    hint = 'End those transactions, or wait longer: set lock_timeout = ''10min''; alter extension mrprompt update.';
+            end if;
+            perform pg_sleep(0.05 + random() / 10);
+        end;
+    end loop;
+end
+$lock$;
 
 -- They have more arguments now.
 drop function mrprompt.chat(json, text, text, uuid, json, json, json, double precision, double precision, integer, json, bigint, json,
@@ -38,6 +72,9 @@ begin
                 check (proxy ~ ''^(http|https|socks5h)://[^[:space:]/?#@]+:[0-9]{1,5}/?$''),
             add column client_cert_file text constraint client_cert_file_is_an_absolute_path check (client_cert_file ~ ''^/''),
             add column client_key_file text constraint client_key_file_is_an_absolute_path check (client_key_file ~ ''^/''),
+            add column max_tokens_field text not null default ''max_tokens''
+                constraint max_tokens_field_is_max_tokens_or_max_completion_tokens
+                check (max_tokens_field in (''max_tokens'', ''max_completion_tokens'')),
             add constraint client_cert_file_and_client_key_file_come_together
                 check ((client_cert_file is null) = (client_key_file is null))', name);
     end loop;
@@ -47,6 +84,10 @@ $providers$;
 -- Admins' own addresses may be private ones, by whatever name: they go on being asked there.
 update mrprompt_internal.provider_rows r set allow_private = true
 where not exists (select from mrprompt_internal.provider_presets p where p.name = r.name and p.base_url = r.base_url);
+
+-- What the preset says of OpenAI holds for admins' own rows of it, too.
+update mrprompt_internal.provider_rows r set max_tokens_field = 'max_completion_tokens'
+where r.name = 'openai' or r.base_url ~* '^https://api[.]openai[.]com(/|$)';
 
 alter table mrprompt.requests
     add column priority smallint not null default 0 check (priority between -3 and 3),
@@ -137,7 +178,8 @@ alter table mrprompt_internal.queue
     add column buckets bigint[],
     add column reserved bigint,
     add column output_limit bigint,
-    add column blocked_by bigint;
+    add column blocked_by bigint,
+    add column key_hash text;
 update mrprompt_internal.queue q set prompt_bound = q.bytes;
 -- Their requests are gone; tend would have removed them.
 delete from mrprompt_internal.queue q where not exists (select from mrprompt.requests r where r.id = q.request_id);

@@ -128,8 +128,9 @@ std::optional<std::string> from_base64(std::string_view text) {
     char* byte = bytes.data();
     std::uint32_t pending = 0;
     int bits = 0;
+    bool valid = true;
     for (const unsigned char digit : text) {
-        if (kBase64Values[digit] < 0) return std::nullopt;
+        if (!(valid = kBase64Values[digit] >= 0)) break;
         pending = (pending << 6) | static_cast<std::uint32_t>(kBase64Values[digit]);
         bits += 6;
         if (bits >= 8) {
@@ -138,8 +139,9 @@ std::optional<std::string> from_base64(std::string_view text) {
             pending &= (1u << bits) - 1;
         }
     }
-    if (pending != 0) return std::nullopt;
-    return bytes;
+    if (valid && pending == 0) return bytes;
+    OPENSSL_cleanse(bytes.data(), bytes.size());  // it may be most of a key
+    return std::nullopt;
 }
 
 }  // namespace mrprompt

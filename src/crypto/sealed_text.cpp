@@ -75,7 +75,7 @@ Result<Secret> open_sealed(const Keyring& keyring, std::string_view sealed, cons
     const std::string_view view = *body;
     std::optional<Secret> plain = master->sealing.open(
         view.substr(0, kAeadNonceBytes), view.substr(kAeadNonceBytes), associated_data(binding));
-    if (!plain) return Error{"does_not_open", "sealed for another row, owner or provider, or damaged"};
+    if (!plain) return Error{"does_not_open", "sealed under another master key of that id, for another row, owner or provider, or damaged"};
     return std::move(*plain);
 }
 

@@ -47,11 +47,15 @@ std::string fetcher_path() {
 // What a child's fence is made of when it starts. Once that has changed, its child sees too little or too
 // much.
 std::string world_now() {
-    std::string text = settings::certificate_directories;
-    for (const char* file : kNameFiles) {
+    std::vector<std::string> places = settings::list_certificate_directories();
+    places.insert(places.end(), std::begin(kNameFiles), std::end(kNameFiles));
+    std::string text;
+    for (const std::string& place : places) {
         struct stat status {};
-        if (stat(file, &status) != 0) continue;
-        text += '\n' + std::to_string(status.st_dev) + ' ' + std::to_string(status.st_ino);
+        text += place;
+        if (stat(place.c_str(), &status) == 0)
+            text += ' ' + std::to_string(status.st_dev) + ' ' + std::to_string(status.st_ino);
+        text += '\n';
     }
     return text;
 }

@@ -14,7 +14,9 @@ constexpr std::string_view kTakeSecrets[] = {"add_key",  "update_key", "encrypt_
 
 emit_log_hook_type previous_emit_hook = nullptr;
 post_parse_analyze_hook_type previous_analyze_hook = nullptr;
-bool secret_prepared = false;  // this session has seen a statement that names a function that takes a secret
+// This session has seen a statement that names a function that takes a secret. For good, as nobody tells when
+// the last such one is deallocated: it costs the log the text of what is executed, and shows nothing.
+bool secret_prepared = false;
 bool emitting_hidden = false;
 
 bool in_name(char c) {

@@ -105,8 +105,13 @@ std::string mask_key(std::string_view api_key) {
 }
 
 std::string hash_key(std::string_view api_key) {
-    const Secret lookup_key = open_in_database(sealed_lookup_key(), lookup_key_binding());
-    return to_hex(hmac_sha256(lookup_key.view(), api_key));
+    const std::string sealed = sealed_lookup_key();
+    server_keyring(sealed_under(sealed));
+    const OpenedKey lookup_key = open_for_relay(sealed, lookup_key_binding());
+    if (!lookup_key.opened)
+        throw SqlError{ERRCODE_CONFIG_FILE_ERROR, "the key of hash_key() does not open", lookup_key.reason,
+                       "An admin finds what to do by: select * from mrprompt.doctor()."};
+    return to_hex(hmac_sha256(lookup_key.key.view(), api_key));
 }
 
 // mrprompt.encrypt_key(api_key text, key_id uuid, user_id uuid, provider text) returns text.

@@ -17,7 +17,7 @@ namespace {
 constexpr const char* kMakeOne =
     "On the server, as its user: umask 077; echo \"k1:$(openssl rand -hex 32)\" > "
     "/etc/postgresql/mrprompt.keys\n"
-    "Then, as superuser: alter system set mrprompt.master_key_file = '/etc/postgresql/mrprompt.keys'; "
+    "Then, as superuser: load 'mrprompt'; alter system set mrprompt.master_key_file = '/etc/postgresql/mrprompt.keys'; "
     "select pg_reload_conf();";
 
 // For everybody: a path is for administrators.

@@ -40,7 +40,7 @@ extern int audit_retention_s;
 extern char* default_provider;
 extern char* unpriced_requests;
 extern int default_output_limit;
-// The setting, split.
+// The setting, split. What PostgreSQL allocates for it goes with the current memory context.
 std::vector<std::string> list_certificate_directories();
 }  // namespace settings
 

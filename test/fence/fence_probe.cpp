@@ -9,6 +9,7 @@
 #include <fcntl.h>
 #include <linux/bpf.h>
 #include <linux/netlink.h>
+#include <linux/openat2.h>
 #include <linux/perf_event.h>
 #include <netdb.h>
 #include <sched.h>
@@ -17,6 +18,7 @@
 #include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <sys/mount.h>
+#include <sys/prctl.h>
 #include <sys/ptrace.h>
 #include <sys/shm.h>
 #include <sys/socket.h>
@@ -48,6 +50,24 @@ long opened(const std::string& path, int flags) {
     const int fd = open(path.c_str(), flags | O_CLOEXEC, 0600);
     if (fd >= 0) close(fd);
     return fd;
+}
+
+long opened_by_openat2(const std::string& path) {
+    open_how how{};
+    how.flags = O_RDONLY | O_TRUNC;
+    return syscall(SYS_openat2, AT_FDCWD, path.c_str(), &how, sizeof how);
+}
+
+// Makes a signal of the arrival of bytes on a socket.
+long owned(bool by_ioctl, unsigned long request) {
+    const int fd = socket(AF_INET, SOCK_STREAM, 0);
+    pid_t owner = getppid();
+    const long result =
+        by_ioctl ? syscall(SYS_ioctl, fd, request, &owner) : syscall(SYS_fcntl, fd, request, owner);
+    const int error = errno;
+    close(fd);
+    errno = error;
+    return result;
 }
 
 long local_connection(const std::string& name, bool abstract) {
@@ -158,6 +178,10 @@ void try_files(const std::string& place) {
     tell("create", opened(place + "/new", O_WRONLY | O_CREAT));
     tell("create-in-tmp", opened("/tmp/.mrprompt-fence-probe", O_WRONLY | O_CREAT));
     unlink("/tmp/.mrprompt-fence-probe");
+    tell("open-writing", opened(place + "/mine", O_RDWR));
+    tell("open-truncating", opened(place + "/mine", O_RDONLY | O_TRUNC));
+    tell("openat2", opened_by_openat2(place + "/mine"));
+    tell("creat", creat((place + "/mine").c_str(), 0600));
     tell("truncate", truncate((place + "/mine").c_str(), 0));
     tell("make-directory", mkdir((place + "/directory").c_str(), 0700));
     tell("link", symlink("/", (place + "/link").c_str()));
@@ -179,6 +203,11 @@ void try_processes() {
     tell("spawn", spawned());
     tell("signal", kill(getppid(), 0));
     tell("signal-thread", syscall(SYS_tgkill, getppid(), getppid(), 0));
+    constexpr unsigned long kUnread = 1ul << 32;  // the kernel takes the lower half
+    tell("signal-by-fcntl", owned(false, F_SETOWN));
+    tell("signal-by-wide-fcntl", owned(false, F_SETOWN | kUnread));
+    tell("signal-by-FIOSETOWN", owned(true, FIOSETOWN));
+    tell("signal-by-SIOCSPGRP", owned(true, SIOCSPGRP | kUnread));
     tell("ptrace", ptrace(PTRACE_SEIZE, getppid(), nullptr, nullptr));
     tell("process_vm_readv", process_vm_readv(getppid(), &here, 1, &there, 1, 0));
     tell("process_vm_writev", process_vm_writev(getppid(), &here, 1, &there, 1, 0));
@@ -241,6 +270,7 @@ int main(int argc, char** argv) {
     const std::string place = argv[first];
     std::printf("landlock %d\n", mrprompt::landlock_version());
     if (!unfenced) {
+        prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0);
         const std::vector<std::string> directories(argv + first + 1, argv + argc);
         timespec before{}, after{};
         clock_gettime(CLOCK_MONOTONIC, &before);

@@ -45,6 +45,13 @@ void check_request(const HttpRequest& request) {
     checked_json(request.body, "a request's body");
 }
 
+void check_limit(const Json& body, std::int64_t held) {
+    const Json &first = member(body, "max_tokens"), &second = member(body, "max_completion_tokens");
+    promise(!first.is_null() || !second.is_null(), "a request that money is held for has a limit");
+    for (const Json* limit : {&first, &second})
+        promise(limit->is_null() || (*limit >= 1 && *limit <= held), "and no larger one", dump_json(*limit));
+}
+
 void check_job(const Job& job, const Claim& claim) {
     promise(is_uuid(job.request) && job.attempt >= 1 && job.failures >= 0, "a job is one that can be named");
     if (!job.provider || *job.provider >= claim.providers.size() || !claim.providers[*job.provider]) return;
@@ -52,8 +59,11 @@ void check_job(const Job& job, const Claim& claim) {
     check_provider(row);
     apply_options(job.options, row);
     check_provider(row);
-    const auto request = find_protocol(row.protocol)->request(row, job.chat, Secret("sk-test-1"));
-    if (request) check_request(*request);
+    const auto request = find_protocol(row.protocol)->request(row, job.chat, Secret(job.key_id));
+    if (!request) return;
+    check_request(*request);
+    if (job.chat.output_limit > 0)
+        check_limit(checked_json(request->body, "a limited body"), job.chat.output_limit);
 }
 
 void check_lists(const Json& answer) {

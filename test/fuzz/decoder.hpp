@@ -7,12 +7,27 @@ namespace mrprompt::fuzz {
 
 inline constexpr std::size_t kMaxMessageBytes = 2000;
 inline constexpr std::size_t kMaxWordBytes = 100;
+inline constexpr std::size_t kMaxTierBytes = 50;
 inline constexpr std::size_t kMaxToolCalls = 1024;
 inline constexpr std::int64_t kMaxTokens = 1'000'000'000;
 
+inline void check_usage(const Json& usage) {
+    for (const auto& [name, count] : usage.items()) {
+        if (name == "provider_cost") {
+            promise(count.is_null() || (count.is_number() && count >= 0), "a cost is an amount");
+        } else {
+            promise(count >= 0 && count <= kMaxTokens, name + " is a count of tokens");
+        }
+    }
+    promise(usage["cache_write_1h_tokens"] <= usage["cache_write_tokens"] &&
+                usage["audio_prompt_tokens"] <= usage["prompt_tokens"] &&
+                usage["audio_completion_tokens"] <= usage["completion_tokens"],
+            "a part is no larger than its whole");
+}
+
 inline void check_completion(const Json& completion) {
     for (const char* name : {"content", "reasoning", "refusal", "finish_reason", "model", "response_id",
-                             "tool_calls", "raw", "error"}) {
+                             "service_tier", "tool_calls", "raw", "error"}) {
         promise(strings_are_clean(completion[name]), std::string(name) + " is UTF-8 without NUL");
     }
     promise(completion["complete"] == completion["error"].is_null(),
@@ -21,9 +36,9 @@ inline void check_completion(const Json& completion) {
     int place = 0;
     for (const Json& call : completion["tool_calls"])
         promise(call["index"] == place++, "tool calls are counted from 0");
-    for (const auto& [name, count] : completion["usage"].items()) {
-        promise(count >= 0 && count <= kMaxTokens, name + " is a count of tokens");
-    }
+    promise(completion["service_tier"].get_ref<const std::string&>().size() <= kMaxTierBytes,
+            "a service tier is short");
+    if (const Json& usage = completion["usage"]; usage.is_object()) check_usage(usage);
     if (const Json& error = completion["error"]; error.is_object()) {
         promise(error["message"].get_ref<const std::string&>().size() <= kMaxMessageBytes,
                 "an error's message is short");

@@ -9,6 +9,7 @@
 //   ?           the database wakes the fetcher
 //   x           the operator asks it to leave
 #include <charconv>
+#include <set>
 
 #include "../unit/engine_twins.hpp"
 #include "fuzz.hpp"
@@ -17,6 +18,7 @@ namespace mrprompt::fuzz {
 namespace {
 
 constexpr std::size_t kMaxEvents = 200;
+constexpr int kTransferEnds = static_cast<int>(TransferEnd::address_refused) + 1;
 
 // Checks every call as PostgreSQL would.
 class CheckingStore final : public Store {
@@ -27,6 +29,12 @@ public:
         const Json args = checked_json(json, "a call");
         promise(args.is_object() && (kind == CallKind::hello || args["fetcher"].is_string()),
                 "a call names its fetcher", json);
+        for (const char* list : {"in_flight", "outcomes"}) {
+            std::set<std::string> named;
+            for (const Json& one : member(args, list))
+                promise(named.insert(dump_json(one.is_array() ? one[0] : member(one, "request"))).second,
+                        "a call names a request once", json);
+        }
         under_way_ = kind;
     }
     std::optional<Reply> reply() override { return std::exchange(reply_, std::nullopt); }
@@ -97,7 +105,8 @@ public:
                 break;
             case '.':
                 if (any)
-                    transport_.end(*running, static_cast<TransferEnd>(number(rest) % 10), std::string(rest));
+                    transport_.end(*running, static_cast<TransferEnd>(number(rest) % kTransferEnds),
+                                   std::string(rest));
                 break;
             default:
                 break;

@@ -5,6 +5,8 @@
 namespace mrprompt::fuzz {
 namespace {
 
+constexpr std::size_t kMuch = 3 * 4096;
+
 struct Seen {
     std::vector<std::pair<FrameKind, std::string>> frames;
     bool broken = false;
@@ -35,6 +37,14 @@ Seen receive(const std::vector<std::string_view>& pieces) {
     return seen;
 }
 
+// What stands behind the last frame that was read is the beginning of another one.
+bool is_incomplete(std::string_view rest) {
+    if (rest.size() < kFrameHeader) return true;
+    std::size_t length = 0;
+    for (int i = 3; i >= 0; --i) length = length << 8 | static_cast<unsigned char>(rest[i]);
+    return rest.size() - kFrameHeader < length;
+}
+
 void check_reply(std::string_view payload) {
     const auto reply = decode_reply(payload);
     if (!reply) return;
@@ -59,5 +69,11 @@ FUZZ_TARGET(input) {
         if (kind == FrameKind::reply) check_reply(payload);
     }
     promise(input.starts_with(writer.pending()), "frames are written as they were read");
+    promise(whole.broken || is_incomplete(input.substr(writer.pending().size())), "a whole frame is read");
     check_reply(input);
+    if (whole.frames.empty()) return;
+    // The same over and over: the reader's memory is tidied up meanwhile, and grows.
+    std::string many;
+    while (many.size() < kMuch) many += writer.pending();
+    promise(receive(pieces_of(many)) == read({many}), "nor does what was read before");
 }

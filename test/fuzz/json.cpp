@@ -25,6 +25,12 @@ void check_parse(std::string_view input) {
     }
 }
 
+std::string ascii_of(std::string_view text) {
+    std::string plain;
+    std::copy_if(text.begin(), text.end(), std::back_inserter(plain), [](char c) { return c > 0; });
+    return plain;
+}
+
 void check_text(std::string_view input) {
     const std::string clean = sanitize_utf8(input);
     promise(is_clean(clean) && clean_prefix(clean) == clean.size(), "sanitized text is clean");
@@ -39,6 +45,8 @@ void check_text(std::string_view input) {
     if (input.find('\x01') != std::string_view::npos) joiner.push(input, joined);
     joiner.flush(joined);
     promise(joined == clean, "cutting changes nothing of a text");
+    promise(input.find('\x01') != std::string_view::npos || ascii_of(input) == ascii_of(clean),
+            "what is plain is kept");
     for (const std::size_t limit : {0u, 2u, 3u, 20u, 200u}) {
         const std::string trimmed = trim_message(clean, limit);
         promise(trimmed.size() <= limit && is_clean(trimmed), "a trimmed message is short and clean");

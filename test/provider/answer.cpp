@@ -137,7 +137,12 @@ Answer make_answer(const Behaviour& asked, const ChatRequest& request, Protocol 
                     .completion = behaviour.completion.value_or(said + reasoning),
                     .cached = behaviour.cached.value_or(0),
                     .cache_write = behaviour.cache_write.value_or(0),
-                    .reasoning = reasoning};
+                    .cache_write_1h = behaviour.cache_write_1h.value_or(0),
+                    .reasoning = reasoning,
+                    .audio_prompt = behaviour.audio_prompt.value_or(0),
+                    .audio_completion = behaviour.audio_completion.value_or(0),
+                    .cost = behaviour.cost.value_or("")};
+    answer.service_tier = escape(behaviour.service_tier.value_or(""));
     answer.send_usage = !on(behaviour.no_usage);
     if (protocol == Protocol::kOpenAi && request.stream && !request.include_usage && !on(behaviour.usage))
         answer.send_usage = false;

@@ -19,9 +19,12 @@ struct ToolCall {
     Pieces arguments;  // the same, escaped
 };
 
-// The counts as OpenAI means them: prompt includes both caches, completion includes reasoning.
+// The counts as OpenAI means them: prompt includes both caches and audio, completion includes reasoning and
+// audio.
 struct Usage {
-    long prompt = 0, completion = 0, cached = 0, cache_write = 0, reasoning = 0;
+    long prompt = 0, completion = 0, cached = 0, cache_write = 0, cache_write_1h = 0, reasoning = 0;
+    long audio_prompt = 0, audio_completion = 0;
+    std::string cost;  // as JSON; empty: not said
 };
 
 struct Answer {
@@ -29,7 +32,8 @@ struct Answer {
     std::string model;   // escaped
     Pieces reasoning, refusal, text;
     std::vector<ToolCall> calls;
-    std::string finish;  // OpenAI's word for it, escaped
+    std::string finish;        // OpenAI's word for it, escaped
+    std::string service_tier;  // escaped; empty: the protocol's ordinary one
     Usage usage;
     bool send_usage = true;
 };

@@ -16,11 +16,16 @@ std::string event(std::string_view type, std::string_view members) {
 }
 
 // Its input tokens exclude both caches.
-std::string usage_json(const Usage& usage, long output) {
+std::string usage_json(const Answer& answer, long output) {
+    const Usage& usage = answer.usage;
     return R"({"input_tokens":)" + std::to_string(usage.prompt - usage.cached - usage.cache_write) +
            R"(,"cache_creation_input_tokens":)" + std::to_string(usage.cache_write) +
-           R"(,"cache_read_input_tokens":)" + std::to_string(usage.cached) + R"(,"output_tokens":)" +
-           std::to_string(output) + R"(,"service_tier":"standard"})";
+           R"(,"cache_creation":{"ephemeral_5m_input_tokens":)" +
+           std::to_string(usage.cache_write - usage.cache_write_1h) + R"(,"ephemeral_1h_input_tokens":)" +
+           std::to_string(usage.cache_write_1h) + R"(},"cache_read_input_tokens":)" +
+           std::to_string(usage.cached) + R"(,"output_tokens":)" + std::to_string(output) +
+           R"(,"service_tier":)" + quoted(answer.service_tier.empty() ? "standard" : answer.service_tier) +
+           "}";
 }
 
 // The API's word for one of OpenAI's; any other is passed on.
@@ -75,19 +80,17 @@ public:
         return R"({"id":"msg_)" + answer.serial + R"(","type":"message","role":"assistant","model":)" +
                quoted(answer.model) + R"(,"content":[)" + content + R"(],"stop_reason":)" +
                quoted(stop_reason(answer)) + R"(,"stop_sequence":null)" +
-               (answer.send_usage ? R"(,"usage":)" + usage_json(answer.usage, answer.usage.completion) : "") +
-               "}";
+               (answer.send_usage ? R"(,"usage":)" + usage_json(answer, answer.usage.completion) : "") + "}";
     }
 
     Events stream(const Answer& answer, const Behaviour& behaviour) const override {
         Events events;
-        events.opening =
-            event("message_start",
-                  R"("message":{"id":"msg_)" + answer.serial +
-                      R"(","type":"message","role":"assistant","model":)" + quoted(answer.model) +
-                      R"(,"content":[],"stop_reason":null)" +
-                      (answer.send_usage ? R"(,"usage":)" + usage_json(answer.usage, 1) : "") + "}") +
-            event("ping", "");
+        events.opening = event("message_start",
+                               R"("message":{"id":"msg_)" + answer.serial +
+                                   R"(","type":"message","role":"assistant","model":)" +
+                                   quoted(answer.model) + R"(,"content":[],"stop_reason":null)" +
+                                   (answer.send_usage ? R"(,"usage":)" + usage_json(answer, 1) : "") + "}") +
+                         event("ping", "");
         Blocks blocks(events.chunks);
         if (!answer.reasoning.empty())
             blocks.add(R"({"type":"thinking","thinking":"","signature":""})", "thinking_delta", "thinking",

@@ -58,7 +58,10 @@ constexpr std::pair<std::string_view, Number B::*> kNumbers[] = {
     {"completion", &B::completion},
     {"cached", &B::cached},
     {"cache_write", &B::cache_write},
+    {"cache_write_1h", &B::cache_write_1h},
     {"reasoning_tokens", &B::reasoning_tokens},
+    {"audio_prompt", &B::audio_prompt},
+    {"audio_completion", &B::audio_completion},
 };
 
 constexpr std::pair<std::string_view, Text B::*> kTexts[] = {
@@ -77,6 +80,8 @@ constexpr std::pair<std::string_view, Text B::*> kTexts[] = {
     {"loop", &B::loop},
     {"tail", &B::tail},
     {"id", &B::id},
+    {"service_tier", &B::service_tier},
+    {"cost", &B::cost},
 };
 
 constexpr Number B::*kFaults[] = {&B::status,  &B::retry_after, &B::retry_after_ms, &B::html,

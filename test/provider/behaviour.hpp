@@ -35,7 +35,9 @@ struct Behaviour {
 
     Number usage, no_usage, usage_every, usage_in_finish, no_done, empty_choices, comments, crlf;
     Number unknown_event, refuse_stream_options;
-    Number prompt, completion, cached, cache_write, reasoning_tokens;
+    Number prompt, completion, cached, cache_write, cache_write_1h, reasoning_tokens;
+    Number audio_prompt, audio_completion;
+    Text service_tier, cost;
 
     // Reads `name=value&name…` over what is set already. A name without a value is 1. Answers "", or what
     // is wrong with it: a misspelt behaviour must not pass for a provider that behaves.

@@ -14,8 +14,14 @@ std::string usage_json(const Usage& usage) {
            std::to_string(usage.prompt + usage.completion) + R"(,"prompt_tokens_details":{"cached_tokens":)" +
            std::to_string(usage.cached) +
            (usage.cache_write ? R"(,"cache_write_tokens":)" + std::to_string(usage.cache_write) : "") +
-           R"(,"audio_tokens":0},"completion_tokens_details":{"reasoning_tokens":)" +
-           std::to_string(usage.reasoning) + R"(,"audio_tokens":0}})";
+           R"(,"audio_tokens":)" + std::to_string(usage.audio_prompt) +
+           R"(},"completion_tokens_details":{"reasoning_tokens":)" + std::to_string(usage.reasoning) +
+           R"(,"audio_tokens":)" + std::to_string(usage.audio_completion) + "}" +
+           (usage.cost.empty() ? "" : R"(,"cost":)" + usage.cost) + "}";
+}
+
+std::string tier_member(const Answer& answer) {
+    return R"(,"service_tier":)" + quoted(answer.service_tier.empty() ? "default" : answer.service_tier);
 }
 
 std::string call_json(const ToolCall& call, std::string_view arguments) {
@@ -77,8 +83,8 @@ public:
                R"(","object":"chat.completion","created":1700000000,"model":)" + quoted(answer.model) +
                R"(,"choices":[{"index":0,"message":)" + message + R"(,"logprobs":null,"finish_reason":)" +
                quoted(answer.finish) + "}]" +
-               (answer.send_usage ? R"(,"usage":)" + usage_json(answer.usage) : "") +
-               R"(,"service_tier":"default"})";
+               (answer.send_usage ? R"(,"usage":)" + usage_json(answer.usage) : "") + tier_member(answer) +
+               "}";
     }
 
     Events stream(const Answer& answer, const Behaviour& behaviour) const override {
@@ -105,8 +111,7 @@ public:
         const std::string usage = R"(,"usage":)" + usage_json(answer.usage);
         const bool in_finish = on(behaviour.usage_in_finish);
         events.closing = chunks.delta("", answer.finish, in_finish ? usage : "");
-        if (answer.send_usage && !in_finish)
-            events.closing += chunks.bare(R"(,"service_tier":"default")" + usage);
+        if (answer.send_usage && !in_finish) events.closing += chunks.bare(tier_member(answer) + usage);
         if (!on(behaviour.no_done)) events.closing += data_line("[DONE]");
         return events;
     }

@@ -8,6 +8,7 @@ select t.be('ann');
 select state, message from t.try($$select mrprompt_internal.hello('{"contract": 3, "program": "newer"}')$$);
 select state, message from t.try($$select mrprompt_internal.hello('{"contract": 0, "program": "older", "kind": "libpq"}')$$);
 select mrprompt_internal.hello('{"contract": 1, "program": "one before", "kind": "libpq"}') -> 'contract' as served;
+select finding, remedy from mrprompt.doctor() where finding ~ 'release before';
 select state from t.try($$select mrprompt_internal.claim('{"fetcher": "00000000-0000-7000-8000-000000000000", "room": 1, "bytes": 1}')$$);
 select t.hello('f1');
 select t.hello('f2');
@@ -159,5 +160,11 @@ select state, message from t.try($$select * from mrprompt_internal.claim((t.args
 select state from t.try($$select mrprompt_internal.heartbeat((t.args('f6') || '{"progress": [{"request": "x"}]}')::json)$$);
 select count(*) >= 0 as readable from mrprompt.requests_in_flight;
 select mrprompt_internal.tend('{"limit": -1}') -> 'more' as more;
--- every attempt has one row in the ledger
+-- a fetcher of the contract before gets nothing of a provider whose proxy or certificate it would leave out
+insert into mrprompt.providers (name, protocol, base_url, proxy) values ('proxied', 'openai', 'https://llm.example.com/v1', 'http://proxy.example.com:3128');
+insert into mrprompt.providers (name, protocol, base_url, client_cert_file, client_key_file) values ('known', 'openai', 'https://llm.example.com/v1', '/c', '/k');
+insert into t.fetcher values ('older', (mrprompt_internal.hello('{"contract": 1, "program": "one before", "kind": "libpq"}') ->> 'fetcher')::uuid);
+select mrprompt.chat_text('x', 'm', p, metadata => jsonb_build_object('label', 'to ' || p)) is not null as queued from unnest(array['proxied', 'fake', 'known']) p;
+select label from t.claim('older');
+select label from t.claim('f6');
 select count(*) = count(distinct (request_id, attempt)) as unique from mrprompt.usage;

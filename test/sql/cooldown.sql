@@ -88,6 +88,22 @@ select label from t.claim('f1');
 select mrprompt.update_key(:'key', 'sk-test-the-new-one') is not null as updated;
 select label from t.claim('f1');
 select count(*) from mrprompt.cooldowns;
+-- what the provider said of the old secret is nothing to the new one, and a new name is no new secret
+select mrprompt.update_key(:'key', 'sk-test-a-third-one') is not null as updated;
+select t.refused('l', 'auth');
+select count(*) from mrprompt.failing_keys;
+select count(*) from mrprompt.cooldowns where key_id = :'key';
+select t.ask('m'), t.ask('n'), t.ask('r');
+select label from t.claim('f1');
+select mrprompt.update_key(:'key', name => 'renamed') is not null as updated;
+select t.refused('m', 'auth');
+select name, last_error, last_verified is null as never_verified from mrprompt.failing_keys;
+-- any answer to it takes the word against a key back; an error of another kind does not
+select t.settle('f1', t.outcome('n', 1, 'failed', '{"error": {"status": 500, "type": "server_error"}}'));
+select count(*) from mrprompt.failing_keys;
+select t.settle('f1', t.outcome('r', 1, 'succeeded'));
+select count(*) from mrprompt.failing_keys;
+select last_verified is not null as verified from mrprompt.api_keys where id = :'key';
 -- a paused provider's requests are out of the way, and come back
 delete from mrprompt_internal.cooldowns;
 select t.be('ann');

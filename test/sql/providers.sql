@@ -8,6 +8,8 @@ select name, protocol, auth, key_required, allow_http, allow_private from mrprom
 -- one insert makes a provider; everything else has a default
 insert into mrprompt.providers (name, protocol, base_url, allow_http) values ('mine', 'openai', 'http://llm.internal:8000/v1', true);
 select name, auth, key_required, stream_usage, headers, enabled, preset from mrprompt.providers where name = 'mine';
+-- OpenAI calls the limit on output by another name than the rest
+select max_tokens_field, array_agg(name order by name) filter (where name in ('openai', 'azure', 'mine')) as names from mrprompt.providers group by 1 order by 1;
 -- an edited preset is the admin's row; deleting that brings the preset back
 update mrprompt.providers set base_url = 'https://proxy.example.com/v1' where name = 'openai';
 select base_url, preset from mrprompt.providers where name = 'openai';
@@ -32,11 +34,22 @@ select t.why($$insert into mrprompt.providers (name, protocol, base_url, proxy) 
 select t.why($$insert into mrprompt.providers (name, protocol, base_url, proxy) values ('x', 'openai', 'https://llm.example.com', 'http://proxy.example.com')$$);
 select t.why($$insert into mrprompt.providers (name, protocol, base_url, client_cert_file) values ('x', 'openai', 'https://llm.example.com', '/etc/llm.crt')$$);
 select t.why($$insert into mrprompt.providers (name, protocol, base_url, client_cert_file, client_key_file) values ('x', 'openai', 'https://llm.example.com', '/etc/llm.crt', 'llm.key')$$);
+select t.why($$update mrprompt.providers set max_tokens_field = 'n_predict' where name = 'mine'$$);
+select t.why($$update mrprompt.providers set max_tokens_field = null where name = 'mine'$$);
+-- and no error shows a secret in the wrong place
+select t.why($$insert into mrprompt.providers (name, protocol, base_url) values ('x', 'openai', 'http://user:hidden/pass@llm.example.com/v1')$$);
+select t.why($$insert into mrprompt.providers (name, protocol, base_url) values ('x', 'openai', 'https://127.0.0.1/v1?key=hidden')$$);
+select t.why($$update mrprompt.providers set proxy = 'http://user:hid/den@proxy.example.com:3128' where name = 'mine'$$);
+select t.why($$insert into mrprompt.providers (name, protocol, base_url, headers) values ('x', 'soap', 'https://llm.example.com/v1', '{"X-Key": "hidden"}')$$);
+select t.why($$insert into mrprompt.providers (name, protocol, headers) values ('x', 'openai', '{"X-Key": "hidden"}')$$);
+select t.why($$update mrprompt.providers set connect_timeout_ms = 0, headers = '{"X-Key": "hidden"}' where name = 'openai'$$);
 -- where a host may be
 select t.why($$insert into mrprompt.providers (name, protocol, base_url) values ('x', 'openai', 'https://10.0.0.7:8000/v1')$$);
 select t.why($$insert into mrprompt.providers (name, protocol, base_url) values ('x', 'openai', 'https://[::ffff:169.254.169.254]/v1')$$);
 select t.why($$insert into mrprompt.providers (name, protocol, base_url) values ('x', 'openai', 'https://LOCALHOST/v1')$$);
 select t.why($$insert into mrprompt.providers (name, protocol, base_url) values ('x', 'openai', 'https://{model}.example.com/v1')$$);
+select t.why($$insert into mrprompt.providers (name, protocol, base_url) values ('x', 'openai', 'https://llm.example.com:{model}/v1')$$);
+select t.why($$update mrprompt.providers set base_url = 'https://llm.example.com{model}' where name = 'mine'$$);
 select t.why($$update mrprompt.providers set allow_private = false where name = 'ollama'$$);
 select t.why($$insert into mrprompt.providers (name, protocol, base_url) values ('public', 'openai', 'https://8.8.8.8/v1')$$);
 select t.why($$insert into mrprompt.providers (name, protocol, base_url, allow_private) values ('ours', 'openai', 'https://10.0.0.7:8000/v1', true)$$);

@@ -194,6 +194,7 @@ select t.ask('also his');
 select sum(cost) as cost from mrprompt.usage \gset
 select state, message from t.try('select mrprompt.forget_user(null)');
 select state from t.try($$select mrprompt.forget_user('00000000-0000-0000-0000-000000000000')$$);
+select t.why(format('select mrprompt.forget_user(%L)', :'bob'));
 select mrprompt.forget_user(:'ann'), mrprompt.forget_user(:'ann');
 -- at once: no key, everything cancelled
 select encrypted_key, revoked_at is not null as revoked from mrprompt.api_keys where user_id = :'ann';

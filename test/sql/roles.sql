@@ -19,6 +19,7 @@ create role plain_user login;
 grant mrprompt_user to plain_user;
 reset client_min_messages;
 select unnest(mrprompt.enable_supabase());
+select login_role = session_user as by_us, action, object_type, object_id, changed from mrprompt.audit_log where object_type = 'supabase';
 -- One request of PostgREST: a transaction, read-only for GET, with role and claims set local.
 create or replace function t.postgrest(role text, claims text, read_only boolean default false) returns void language plpgsql as $$
 begin

@@ -117,6 +117,29 @@ subtest 'openai_answers_whole_and_as_a_stream' => sub {
       'no usage where none is asked for';
 };
 
+subtest 'says_what_prices_depend_on' => sub {
+    my $details = 'prompt=90&completion=30&cache_write=20&cache_write_1h=15&service_tier=flex';
+    my $openai = "fake?$details&audio_prompt=8&audio_completion=7&cost=0.00012";
+    my $whole = decode_json(ask(openai_request($openai))->{body});
+    my ($chunk) = grep { $_->{usage} } events(ask(openai_request($openai, stream => JSON::PP::true, stream_options => { include_usage => JSON::PP::true })));
+    for my $said ($whole, $chunk)
+    {
+        is $said->{service_tier}, 'flex', 'the tier';
+        is $said->{usage}{cost}, 0.00012, 'the cost';
+        is $said->{usage}{prompt_tokens_details}{audio_tokens}, 8, 'audio heard';
+        is $said->{usage}{completion_tokens_details}{audio_tokens}, 7, 'audio spoken';
+    }
+    $whole = decode_json(ask(anthropic_request("fake?$details"))->{body});
+    my ($start) = events(ask(anthropic_request("fake?$details", stream => JSON::PP::true)));
+    for my $said ($whole, $start->{message})
+    {
+        is $said->{usage}{service_tier}, 'flex', 'the tier at Anthropic';
+        is_deeply $said->{usage}{cache_creation}, { ephemeral_5m_input_tokens => 5, ephemeral_1h_input_tokens => 15 }, 'how long its cache keeps';
+    }
+    is decode_json(ask(openai_request('hi'))->{body})->{service_tier}, 'default', 'unasked: the ordinary tier';
+    is decode_json(ask(anthropic_request('hi'))->{body})->{usage}{service_tier}, 'standard', 'of each';
+};
+
 subtest 'anthropic_answers_whole_and_as_a_stream' => sub {
     my $json = decode_json(ask(anthropic_request('fake?words=2&cached=1&prompt=10'))->{body});
     is $json->{content}[0]{text}, 'w1 w2', 'text';

@@ -4,6 +4,7 @@ use warnings;
 use lib 'lib';
 use MrPrompt qw(new_cluster start_provider wait_until source_path);
 use PostgreSQL::Test::Utils;
+use IPC::Run ();
 use Test::More;
 
 my $first = '0.1.0';
@@ -105,7 +106,7 @@ is(sql(q(select count(*), count(*) filter (where q.ready), count(*) filter (wher
     from mrprompt_internal.queue q join mrprompt.requests r on r.id = q.request_id where r.id <> ') . $streaming . q(')), '23|22|1|t', 'the queue has what the new release wants to know of requests');
 is(sql("select ready, waits_for, ready_at > now() + interval '50 minutes' from mrprompt_internal.queue where request_id = '$retried'"), 'f|retry|t', 'what waits for a retry goes on waiting');
 is(sql(q(select bool_and(tag > before) from (select tag, lag(tag, 1, 0::bigint) over (order by ready_at, request_id) as before from mrprompt_internal.queue where ready and fetcher_id is null) q)), 't', 'in the order in which they came');
-is(sql(q(select base_url, preset, total_timeout_ms, backoff_cap_ms from mrprompt.providers where name in ('openai', 'fake') order by name)), "$base/v1|f|77000|60000\nhttps://proxy.example.com/v1|f|900000|60000", 'providers are as the admin made them');
+is(sql(q(select base_url, preset, total_timeout_ms, backoff_cap_ms, max_tokens_field from mrprompt.providers where name in ('openai', 'fake') order by name)), "$base/v1|f|77000|60000|max_tokens\nhttps://proxy.example.com/v1|f|900000|60000|max_completion_tokens", 'providers are as the admin made them');
 
 is(sql(q(select string_agg(name, ' ' order by name) from mrprompt.providers where allow_private and not preset)), 'fake openai private public short', 'and the addresses that admins set go on being asked, private or not');
 ok(wait_until(sub { status($streaming) ne 'running' }), 'the stream ends');
@@ -179,6 +180,31 @@ local_fetcher('on');
 $asked = ask('fake?text=two');
 ok(wait_until(sub { rest() == 0 }), 'the server\'s own fetcher takes over again');
 is(content($asked) . sql(q( select ' ' || contract from mrprompt_internal.fetchers where kind = 'child')), 'two 2', 'and speaks the new contract');
+
+# --- an update while several sessions go on asking, in transactions that read other things, too
+sql('create database busy');
+sql("create extension mrprompt version '$first'; select mrprompt.add_user(login_role => current_user);
+     insert into mrprompt.providers (name, protocol, base_url, allow_http) values ('fake', 'openai', '$base/v1', true)", 'busy');
+my $script = $node->basedir . '/ask.sql';
+append_to_file($script, join ";\n", 'begin', (q(select mrprompt.chat_text('fake', 'm', 'fake')), q(select count(*) from mrprompt.prices where false)) x 2, 'commit;');
+my ($bench, $bench_error) = ('', '');
+my $busy = IPC::Run::start([ 'pgbench', '-n', '-c', '6', '-T', '300', '--failures-detailed', '--verbose-errors', '-f', $script, $node->connstr('busy') ],
+    '<', \undef, '>', \$bench, '2>', \$bench_error);
+my $asked_so_far = sub { sql('select count(*) from mrprompt.requests', 'busy') };
+ok(wait_until(sub { $asked_so_far->() > 100 }), 'sessions ask and ask');
+my $reader = $node->background_psql('busy');
+$reader->query_safe('begin; select count(*) from mrprompt.providers');
+(undef, undef, my $in_use) = $node->psql('busy', q(set lock_timeout = '1s'; alter extension mrprompt update));
+like($in_use, qr/could not all be locked within 1s.*session \d+ \(role \w+, idle in transaction\).*set lock_timeout/s, 'an update does not wait for ever, and says for whom');
+$reader->quit;
+sql('alter extension mrprompt update', 'busy');
+my $by_then = $asked_so_far->();
+ok(wait_until(sub { $asked_so_far->() > $by_then + 100 }), 'they go on asking after the update');
+$busy->signal('INT');
+$busy->finish;
+unlike($bench_error . slurp_file($node->logfile), qr/deadlock detected/, 'nobody fell victim to a deadlock');
+is_deeply([ grep { !/mrprompt was updated while this call was under way/ } $bench_error =~ /ERROR: +(.*)/g ], [], 'a call that the update overtook is told to try again') or diag $bench_error;
+sql('drop database busy with (force)');
 $node->stop;
 $provider->stop;
 done_testing();

@@ -120,8 +120,9 @@ sub show
     return sql("update mrprompt.providers set client_cert_file = $cert_file, client_key_file = $key_file where name = '$name'");
 }
 # With TLS 1.3 the server says no when the request is on its way: its word may be lost with the connection.
-my $lost = qr/connection_broken: /;
-my $asked = qr/connection_broken: the server asked for a client certificate, which client_cert_file and client_key_file can name, and broke off/;
+my $broke_off = qr/connection_broken: the server asked for a client certificate, /;
+my $lost = qr/${broke_off}got that of client_cert_file, and broke off/;
+my $asked = qr/${broke_off}which client_cert_file and client_key_file can name, and broke off/;
 my @servers;
 for my $case (
     [ 'tls-1-3', $lax, qr/(?:tls_failed: 127\.0\.0\.1 wants a client certificate; client_cert_file|$asked)/, qr/(?:tls_failed: 127\.0\.0\.1 does not accept|$lost)/ ],
@@ -136,7 +137,7 @@ for my $case (
     is(ask($name), 'succeeded', 'given, it works');
     is(ask($name), 'succeeded', 'again, by the same connection');
     show($name, file('other-client.crt'), file('other-client.key'));
-    like(ask($name), qr/^failed: $unknown/, 'that of another CA does not');
+    like(ask($name), qr/^failed: $unknown/, 'that of another CA does not') for 1 .. 5;
     show($name, undef, undef);
     like(ask($name), qr/^failed: $wanted/, 'and none is not, though a connection with one was kept');
     show($name, file('client.crt'), file('client.key'));

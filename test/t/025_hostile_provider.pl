@@ -192,35 +192,40 @@ cmp_ok(memory($pid, 'VmHWM') - $before, '<', 2 * 16 * MAX_RESPONSE, 'whose memor
 cmp_ok($memory[1] - $memory[0], '<', 10 * MAX_RESPONSE, 'and does not grow from round to round');
 
 # --- a connection that is kept alive and lies: on the next request nothing may be left of the last one
-my $keeper = start_provider();
-ask("insert into mrprompt.providers (name, protocol, base_url, allow_http, allow_private, cooldown_percent) values ('keeper', 'openai', '" . $keeper->base_url . "', true, true, 0)");
+sub scheme_of { return $_[0]->ca_file ? 'https' : 'http' }
 sub answer_of
 {
-    my ($prompt) = @_;
-    my $id = ask(chat($prompt, 'keeper', 0));
+    my ($keeper, $prompt) = @_;
+    my $id = ask(chat($prompt, scheme_of($keeper), 0));
     wait_until(sub { ask("select finished_at is not null from mrprompt.requests where id = '$id'") eq 't' }, 60);
     return ask("select concat_ws(' ', status, attempts, content, error_message) from mrprompt.get_request('$id')");
 }
 my $smuggled = with_length($answer =~ s/fine/smuggled/r);
-is(answer_of('one'), 'succeeded 1 You said: one', 'an answer');
-is(answer_of('two'), 'succeeded 1 You said: two', 'and another');
-is($keeper->stats->{accepted}, 2, 'by one connection');    # the other one asks for these figures
-for my $case (
-    [ 'that answers twice', sends(with_length($answer) . $smuggled) ],
-    [ 'that answers once more a little later', sends(with_length($answer), tail => $smuggled, pace => 50) ],
-    [ 'with a second answer behind the last chunk', sends($chunked . chunk($answer) . "0\r\n\r\n$smuggled") ],
-    [ 'that is too short for what it sends', sends(with_length("$answer$answer", length $answer)) ],
-    [ 'that is closed after it said otherwise', sends("${head}Connection: keep-alive\r\nContent-Length: 67\r\n\r\n$answer", pace => 200, tail => '', cut => 1) ],
-    [ 'that is reset after it said otherwise', sends("${head}Connection: keep-alive\r\nContent-Length: 67\r\n\r\n$answer", pace => 200, tail => '', reset => 1) ])
+for my $keeper (start_provider(), start_provider(tls => 1))
 {
-    my ($name, $prompt) = @$case;
-    my $asked = $keeper->stats->{requests};
-    is(answer_of($prompt), 'succeeded 1 fine', "a connection $name: its own answer");
-    wait_until(sub { $keeper->stats->{in_flight} == 0 }, 30);
-    is(answer_of('next'), 'succeeded 1 You said: next', 'and the next request has its own');
-    is($keeper->stats->{requests}, $asked + 2, 'asked for once');
+    my $scheme = scheme_of($keeper);
+    ask(sprintf q(insert into mrprompt.providers (name, protocol, base_url, ca_file, allow_http, allow_private, cooldown_percent) values ('%s', 'openai', '%s', nullif('%s', ''), true, true, 0)),
+        $scheme, $keeper->base_url, $keeper->ca_file // '');
+    is(answer_of($keeper, 'one'), 'succeeded 1 You said: one', "an answer by $scheme");
+    is(answer_of($keeper, 'two'), 'succeeded 1 You said: two', 'and another');
+    is($keeper->stats->{accepted}, 2, 'by one connection');    # the other one asks for these figures
+    for my $case (
+        [ 'that answers twice', sends(with_length($answer) . $smuggled) ],
+        [ 'that answers once more a little later', sends(with_length($answer), tail => $smuggled, pace => 50) ],
+        [ 'with a second answer behind the last chunk', sends($chunked . chunk($answer) . "0\r\n\r\n$smuggled") ],
+        [ 'that is too short for what it sends', sends(with_length("$answer$answer", length $answer)) ],
+        [ 'that is closed after it said otherwise', sends("${head}Connection: keep-alive\r\nContent-Length: 67\r\n\r\n$answer", pace => 200, tail => '', cut => 1) ],
+        [ 'that is reset after it said otherwise', sends("${head}Connection: keep-alive\r\nContent-Length: 67\r\n\r\n$answer", pace => 200, tail => '', reset => 1) ])
+    {
+        my ($name, $prompt) = @$case;
+        my $asked = $keeper->stats->{requests};
+        is(answer_of($keeper, $prompt), 'succeeded 1 fine', "a connection by $scheme $name: its own answer");
+        wait_until(sub { $keeper->stats->{in_flight} == 0 }, 30);
+        is(answer_of($keeper, 'next'), 'succeeded 1 You said: next', 'and the next request has its own');
+        is($keeper->stats->{requests}, $asked + 2, 'asked for once');
+    }
+    $keeper->stop;
 }
-$keeper->stop;
 
 # --- over HTTP/2
 SKIP:

@@ -30,7 +30,7 @@ note $fenced_text;
 
 # What a process of the server's user can do, and one behind the fence cannot; by which version of Landlock.
 my %by_landlock = ('read-secret' => 1, 'read-passwd' => 1, 'read-passwd-in-thread' => 1, 'read-process' => 1, 'list-directory' => 1, 'list-etc-ssl' => 1,
-    'write' => 1, 'create' => 1, 'create-in-tmp' => 1, 'make-directory' => 1, 'link' => 1, 'rename' => 1, 'device' => 1,
+    'make-directory' => 1, 'link' => 1, 'rename' => 1, 'device' => 1,
     'bind' => 4);
 for my $deed (sort keys %by_landlock)
 {
@@ -40,9 +40,10 @@ for my $deed (sort keys %by_landlock)
         is($fenced{$deed}, 'EACCES', "$deed: refused behind it");
     }
 }
-my %by_seccomp = (map({ $_ => 'EPERM' } qw(chmod fchmodat2 chown touch truncate execve execveat fork spawn signal signal-thread pidfd_open
+my %by_seccomp = (map({ $_ => 'EPERM' } qw(write create create-in-tmp open-writing open-truncating creat chmod fchmodat2 chown touch truncate
+        execve execveat fork spawn signal signal-thread signal-by-fcntl signal-by-wide-fcntl signal-by-FIOSETOWN signal-by-SIOCSPGRP pidfd_open
         shared-memory socketpair-datagram socketpair-raw socketpair-packets listen)),
-    'unix-socket' => 'EAFNOSUPPORT');
+    openat2 => 'ENOSYS', 'unix-socket' => 'EAFNOSUPPORT');
 for my $deed (sort keys %by_seccomp)
 {
     # An older kernel has no fchmodat2; a container's own filter may refuse some.
@@ -62,7 +63,7 @@ my $tls = start_provider(tls => 1);
 my $plain = start_provider();
 my ($tls_port, $base) = ($tls->port, $plain->url);
 my $ca_file = $tls->{ca_file};
-my $outside = "$place/ca.pem";
+my ($outside, $late) = ("$place/ca.pem", PostgreSQL::Test::Utils::tempdir_short() . '/late');
 system_or_bail('cp', $ca_file, $outside);
 # Where it can be asked what it was given: a script that looks around and becomes the fetcher.
 my ($bindir) = run_command([ 'pg_config', '--bindir' ]);
@@ -78,7 +79,8 @@ ask(qq(
         ('plain', 'openai', '$base/v1', true, true, null, 10, 0),
         ('named', 'openai', 'http://localhost:@{[ $plain->port ]}/v1', true, true, null, 10, 0),
         ('inside', 'openai', 'https://127.0.0.1:$tls_port/v1', false, true, '$ca_file', 10, 0),
-        ('outside', 'openai', 'https://127.0.0.1:$tls_port/v1', false, true, '$outside', 10, 0);));
+        ('outside', 'openai', 'https://127.0.0.1:$tls_port/v1', false, true, '$outside', 10, 0),
+        ('late', 'openai', 'https://127.0.0.1:$tls_port/v1', false, true, '$late/ca.pem', 10, 0);));
 # The request's columns once it has ended.
 sub chat
 {
@@ -115,15 +117,19 @@ is(() = $given =~ /^socket:/mg, 1, 'one socket came along, to its supervisor') o
 
 # --- the setting is changed under it: the next fetcher has another fence, the old one ends what it has begun
 SKIP: {
-    skip('THIS KERNEL HAS NO LANDLOCK', 3) if $landlock == 0;
+    skip('THIS KERNEL HAS NO LANDLOCK', 6) if $landlock == 0;
     my $running = ask(q(select mrprompt.chat_text('fake?delay=3000', 'm', 'plain')));
     wait_until(sub { ask("select status from mrprompt.requests where id = '$running'") eq 'running' }, 30);
-    $node->append_conf('postgresql.conf', "mrprompt.certificate_directories = '$certificates, $place'\n");
+    $node->append_conf('postgresql.conf', "mrprompt.certificate_directories = '$certificates, $place, $late'\n");
     $node->reload;
     ok(wait_until(sub { chat('outside', 'status') eq 'succeeded' }, 30), 'a directory is allowed by a reload');
     ok(wait_until(sub { ask("select status from mrprompt.requests where id = '$running'") eq 'succeeded' }, 30), 'what ran goes on to its end');
     is(ask("select attempts from mrprompt.requests where id = '$running'"), 1, 'in one attempt');
     ok(wait_until(sub { !kill 0, $pid }, 30), 'then its fetcher is gone');
+    like(chat('late', 'error_message'), qr/No such file/, 'a directory of the setting that is not there');
+    mkdir $late or die "$late: $!";
+    system_or_bail('cp', $ca_file, "$late/ca.pem");
+    ok(wait_until(sub { chat('late', 'status') eq 'succeeded' }, 30), 'is allowed once it is');
 }
 my ($code, $out, $err) = $node->psql('postgres', q(alter system set mrprompt.certificate_directories = 'certificates'));
 like($err, qr/absolute paths/, 'a relative path is refused');

@@ -134,11 +134,11 @@ is(as('admin', "select string_agg(r.name, ' ' order by r.name) $reads where a.st
 is(calmly('reader', "select r.name $reads where a.answer <> '' and r.relkind <> 'S'"), '', 'who reads all data by pg_read_all_data sees no row');
 is(as($_, 'select state from t.attempt($$select encrypted_key from mrprompt.api_keys$$, true)'), '42501', "$_ reads no sealed key") for @all;
 my $writes = q(from t.relations r, t.writes(r) s, t.attempt(s, false) a where a.state not in ('42501', '55000', '42809'));
-# 55000 and 42809: no view takes that. A lock of rows does not reach behind these two views, and 23502 is the constraint behind them.
+# 55000 and 42809: no view takes that. A lock of rows does not reach behind these two views, and 23502 is the constraint behind prices.
 is(calmly($_, "select r.name || ': ' || s || ' ' || a.state $writes order by 1"), $_ eq 'admin' ? join("\n",
         'mrprompt.prices: delete from mrprompt.prices PT400', 'mrprompt.prices: insert into mrprompt.prices default values 23502',
         'mrprompt.prices: select from mrprompt.prices for share done', 'mrprompt.prices: select from mrprompt.prices for update done', 'mrprompt.prices: update mrprompt.prices set provider = provider done',
-        'mrprompt.providers: delete from mrprompt.providers PT400', 'mrprompt.providers: insert into mrprompt.providers default values 23502',
+        'mrprompt.providers: delete from mrprompt.providers PT400', 'mrprompt.providers: insert into mrprompt.providers default values PT400',
         'mrprompt.providers: select from mrprompt.providers for share done', 'mrprompt.providers: select from mrprompt.providers for update done', 'mrprompt.providers: update mrprompt.providers set name = name done')
     : '', "$_ writes " . ($_ eq 'admin' ? 'providers and prices only' : 'none')) for @all;
 

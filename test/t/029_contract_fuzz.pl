@@ -34,7 +34,8 @@ my @hostile = (
 # What is wrong, but looks right.
 my %tempting = (
     result => [ qw(running queued expired lost), undef ],
-    map { ($_ => [ -1, -9 ]) } qw(prompt_tokens completion_tokens cached_tokens cache_write_tokens reasoning_tokens attempt seq retry_after_ms));
+    map { ($_ => [ -1, -9 ]) } qw(prompt_tokens completion_tokens cached_tokens cache_write_tokens cache_write_1h_tokens reasoning_tokens
+            audio_prompt_tokens audio_completion_tokens provider_cost attempt seq retry_after_ms));
 sub raw { return $_[0] =~ s/"\@([A-Z]+)\@"/$raw{$1}/gr }
 sub any { return $_[ rand @_ ] }
 
@@ -77,7 +78,8 @@ sub outcome
     return {
         request => $request, attempt => $attempt, result => any(qw(succeeded retry failed cancelled)),
         deltas => [ { seq => 4, content => 'tail' } ], response => { content => 'yes', tool_calls => undef, finish_reason => 'stop', raw => { thinking => [] } },
-        usage => { prompt_tokens => 9, completion_tokens => 3, cached_tokens => 0, cache_write_tokens => 0, reasoning_tokens => 0, estimated => JSON::PP::false },
+        usage => { prompt_tokens => 9, completion_tokens => 3, cached_tokens => 0, cache_write_tokens => 0, cache_write_1h_tokens => 0, reasoning_tokens => 0,
+            audio_prompt_tokens => 0, audio_completion_tokens => 0, service_tier => 'default', provider_cost => 0.0001, estimated => JSON::PP::false },
         raw_usage => { a => 1 }, provider_request_id => 'r', http_status => 200, first_token_ms => 1, total_ms => 2,
         error => { status => 429, type => 'rate_limit_error', message => 'slow' }, cooldown => { reason => 'rate_limit', ms => 5 },
         retry_after_ms => 1, counts_as_failure => JSON::PP::true };

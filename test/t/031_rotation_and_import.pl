@@ -53,6 +53,9 @@ is(sql(q(select count(*) from mrprompt.requests where status = 'succeeded')), '4
 
 # A server that has not heard that the first master key is retired must not go on sealing with it.
 my @lines = split /^/, slurp_file($file);
+chmod 0640, $file or die "$file: $!";
+like(failure(q(select mrprompt.retire_master_key('k2'))), qr/no master key is active here.*gives permissions to group or others.*doctor/s, 'without a usable file nothing is retired, not even the active one');
+chmod 0600, $file or die "$file: $!";
 sql(q(select mrprompt.retire_master_key('k1')));
 like(failure(q(select mrprompt.retire_master_key('k9'))), qr/nothing in this database was ever sealed under a master key k9/, 'an unknown one is called that');
 write_master_keys(reverse @lines);
@@ -134,6 +137,9 @@ is(sql($adopt), '1 adopted; 2 adopted; 3 failed there is no provider of that nam
 is(sql(qq(select user_id, provider, masked_key, last_used, created_at, updated_at, metadata from mrprompt.api_keys where id = '$one')),
     sql(qq(select '$one'::uuid, 'fake', 'sk-t...001', last_used, created_at, updated_at, metadata from old_keys where id = '$one')), 'with owner and times');
 is(sql("$decrypted$two'"), 'sk-test-imported-0002', 'and the key');
+my ($part) = $adopt =~ s/'old_keys', '\w+'/$&, null, null, 2/r;
+is(sql($part =~ s/, reason//r), '1 present; 2 present', 'some rows at a time');
+is(sql($part =~ s/null, 2/'$two', 2/r =~ s/, reason//r), '3 failed; 4 failed', 'and those behind them');
 sql(qq(update old_keys set provider = 'fake' where id = '$three'));
 is(sql($adopt =~ s/, reason//r), '1 present; 2 present; 3 adopted; 4 failed; 5 failed; 6 failed', 'called again, it takes what can be taken now');
 like(failure(qq(select * from mrprompt.adopt_api_keys('pg_class', '$old_key'))), qr/pg_class is no table of API keys.*It lacks id, user_id, provider, encrypted_key/s, 'another table is refused');

@@ -53,6 +53,8 @@ is(verify(sql(q(select mrprompt.add_key('elsewhere', 'sk-test-good-key-1')))), '
 is(sql(q(select count(*) from mrprompt.failing_keys where provider = 'elsewhere')), '0', 'which stays as it was');
 my $moved = sql(q(select mrprompt.add_key('moved', 'sk-test-good-key-1')));
 like(failure("select mrprompt.verify_key('$moved')"), qr/keys of provider moved cannot be verified.*the name of a model/s, 'a provider without such a call');
+sql(q(update mrprompt.providers set enabled = false where name = 'moved'));
+like(failure("select mrprompt.verify_key('$moved')"), qr/provider moved is gone or disabled.*HINT:.*mrprompt\.providers/s, 'one that is disabled');
 sql("select mrprompt.revoke_key('$moved')");
 like(failure("select mrprompt.verify_key('$moved')"), qr/was revoked/, 'a revoked key');
 like(failure("select mrprompt.verify_key(null)"), qr/no key of that id that you may change/, 'none');

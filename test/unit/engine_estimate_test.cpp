@@ -20,6 +20,51 @@ TEST_F(EngineEstimate, the_providers_own_figures_are_no_estimate) {
     const Json usage = expect(CallKind::settle)["outcomes"][0]["usage"];
     EXPECT_EQ(usage["completion_tokens"], 2);
     EXPECT_EQ(usage["estimated"], false);
+    EXPECT_TRUE(usage["service_tier"].is_null() && usage["provider_cost"].is_null()) << "nobody said them";
+}
+
+TEST_F(EngineEstimate, what_decides_the_price_is_told_with_them) {
+    make();
+    greet();
+    give({job(1)});
+    const std::uint64_t id = transport.order[0];
+    stream_head(id);
+    transport.body(
+        id,
+        "data: {\"choices\":[{\"index\":0,\"delta\":{\"content\":\"hi\"},\"finish_reason\":\"stop\"}]}\n\n"
+        "data: {\"choices\":[],\"service_tier\":\"flex\",\"usage\":{\"prompt_tokens\":9,"
+        "\"completion_tokens\":5,\"cost\":0.00125,\"prompt_tokens_details\":{\"audio_tokens\":4},"
+        "\"completion_tokens_details\":{\"audio_tokens\":3}}}\n\n"
+        "data: [DONE]\n\n");
+    transport.end(id);
+    step();
+    EXPECT_EQ(
+        dump_json(expect(CallKind::settle)["outcomes"][0]["usage"]),
+        R"({"prompt_tokens":9,"completion_tokens":5,"cached_tokens":0,"cache_write_tokens":0,)"
+        R"("cache_write_1h_tokens":0,"reasoning_tokens":0,"audio_prompt_tokens":4,)"
+        R"("audio_completion_tokens":3,"service_tier":"flex","provider_cost":0.00125,"estimated":false})");
+}
+
+TEST_F(EngineEstimate, a_cut_stream_tells_its_service_tier_but_no_cost_of_a_part) {
+    make();
+    greet();
+    give({job(1), job(2)});
+    for (const std::uint64_t id : transport.order) {
+        stream_head(id);
+        transport.body(id, "data: {\"service_tier\":\"priority\",\"choices\":[]}\n\n");
+        say(id, "123456789");
+    }
+    transport.body(transport.order[1],
+                   "data: {\"choices\":[],\"usage\":{\"completion_tokens\":1,\"cost\":0.5}}\n\n");
+    for (const std::uint64_t id : transport.order) transport.end(id, TransferEnd::broken, "reset");
+    step();
+    const Json outcomes = expect(CallKind::settle)["outcomes"];
+    ASSERT_EQ(outcomes.size(), 2u);
+    for (const Json& outcome : outcomes) {
+        EXPECT_EQ(outcome["usage"]["estimated"], true);
+        EXPECT_EQ(outcome["usage"]["service_tier"], "priority");
+        EXPECT_TRUE(outcome["usage"]["provider_cost"].is_null());
+    }
 }
 
 TEST_F(EngineEstimate, a_cut_stream_costs_by_what_was_sent_and_seen) {

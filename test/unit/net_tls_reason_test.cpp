@@ -82,5 +82,15 @@ TEST(TlsReason, is_the_proxys_where_that_was_refused) {
     EXPECT_EQ(tls_reason(request(), failure), "x");
 }
 
+TEST(TlsReason, of_a_proxy_does_not_send_to_ca_file_which_is_the_providers) {
+    for (const long result :
+         {X509_V_ERR_DEPTH_ZERO_SELF_SIGNED_CERT, X509_V_ERR_UNABLE_TO_GET_ISSUER_CERT_LOCALLY}) {
+        const std::string reason =
+            tls_reason(request("https://proxy.test:3128"), {CURLE_PEER_FAILED_VERIFICATION, 0, result, "x"});
+        EXPECT_EQ(reason.find("ca_file"), std::string::npos) << reason;
+        EXPECT_TRUE(reason.ends_with("; a proxy's CA must be one of the system's (x)")) << reason;
+    }
+}
+
 }  // namespace
 }  // namespace mrprompt

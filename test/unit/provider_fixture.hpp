@@ -33,7 +33,11 @@ inline Json usage_json(const std::optional<Usage>& usage) {
             {"completion_tokens", usage->completion_tokens},
             {"cached_tokens", usage->cached_tokens},
             {"cache_write_tokens", usage->cache_write_tokens},
-            {"reasoning_tokens", usage->reasoning_tokens}};
+            {"cache_write_1h_tokens", usage->cache_write_1h_tokens},
+            {"reasoning_tokens", usage->reasoning_tokens},
+            {"audio_prompt_tokens", usage->audio_prompt_tokens},
+            {"audio_completion_tokens", usage->audio_completion_tokens},
+            {"provider_cost", usage->provider_cost}};
 }
 
 inline Json error_json(const std::optional<ProviderError>& error) {
@@ -50,6 +54,7 @@ inline Json completion_json(const Completion& c) {
             {"finish_reason", c.finish_reason},
             {"model", c.model},
             {"response_id", c.response_id},
+            {"service_tier", c.service_tier},
             {"usage", usage_json(c.usage)},
             {"raw_usage", c.raw_usage},
             {"raw", c.raw},

@@ -50,6 +50,8 @@ TEST(HostileAnswer, that_holds_millions_of_values_is_refused_before_they_cost_me
 TEST(HostileAnswer, is_shown_without_control_characters) {
     const std::string shown = error_of("openai", "{\x1B[2J\"a" + std::string(1, '\0') + "b\x07");
     EXPECT_EQ(shown, "bad_response: the answer is not JSON: {\uFFFD[2J\"a\uFFFDb\uFFFD");
+    EXPECT_EQ(error_of("openai", "\u0080\u009B2J\u00A0\u00E9"),
+              "bad_response: the answer is neither JSON nor an event stream: \uFFFD\uFFFD2J\u00A0\u00E9");
 }
 
 TEST(HostileAnswer, that_fails_without_end_fails_before_it) {
@@ -87,6 +89,31 @@ TEST(HostileAnswer, hides_no_megabytes_in_its_figures) {
     ASSERT_TRUE(answer.usage);
     EXPECT_EQ(answer.usage->prompt_tokens, 3);
     EXPECT_TRUE(answer.raw_usage.is_null());
+}
+
+TEST(HostileAnswer, has_no_part_larger_than_its_whole) {
+    const Usage said =
+        *answer_of("openai", R"({"choices":[{"message":{"content":"x"}}],"usage":{"prompt_tokens":3,)"
+                             R"("completion_tokens":4,"prompt_tokens_details":{"audio_tokens":5},)"
+                             R"("completion_tokens_details":{"audio_tokens":1e300}}})")
+             .usage;
+    EXPECT_EQ(said.audio_prompt_tokens, 3);
+    EXPECT_EQ(said.audio_completion_tokens, 4);
+    const Usage written = *answer_of("anthropic", R"({"content":[],"usage":{"cache_creation_input_tokens":6,)"
+                                                  R"("cache_creation":{"ephemeral_1h_input_tokens":7}}})")
+                               .usage;
+    EXPECT_EQ(written.cache_write_1h_tokens, 6);
+}
+
+TEST(HostileAnswer, costs_a_number_that_is_not_below_zero) {
+    const auto cost = [](const std::string& said) {
+        return answer_of("openai",
+                         R"({"choices":[{"message":{"content":"x"}}],"usage":{"cost":)" + said + "}}")
+            .usage->provider_cost.dump();
+    };
+    for (const char* none : {"-0.1", "-1", "\"0.1\"", "null", "1e999", "{\"total\":1}", "true"})
+        EXPECT_EQ(cost(none), "null") << none;
+    for (const char* number : {"0", "3", "0.00014235", "0.1234567890123456"}) EXPECT_EQ(cost(number), number);
 }
 
 // Anthropic's figures add up over events; new names in each once made every one slower than the last.

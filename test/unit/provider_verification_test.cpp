@@ -44,6 +44,26 @@ TEST(Verification, asks_for_the_protocols_list_of_models) {
     EXPECT_EQ(header(*anthropic, "anthropic-version"), "2023-06-01");
 }
 
+TEST(Verification, leaves_out_of_base_url_what_belongs_to_chats) {
+    const std::pair<const char*, const char*> rows[] = {
+        {R"("openai", "base_url": "https://api.example/v1/chat/completions/")",
+         "https://api.example/v1/models"},
+        {R"("openai", "base_url": "https://api.example/v1/chat", "path": "/chat")",
+         "https://api.example/v1/models"},
+        {R"("openai", "base_url": "https://api.example/v1/chat/completions", "verify_path": "/me")",
+         "https://api.example/v1/me"},
+        {R"("anthropic", "base_url": "https://api.example/v1/messages")", "https://api.example/v1/models"},
+        {R"("anthropic", "base_url": "https://api.example/v1/")", "https://api.example/v1/models"},
+        {R"("anthropic", "base_url": "https://api.example/v1", "verify_path": "/v1/me")",
+         "https://api.example/v1/v1/me"},
+    };
+    for (const auto& [row, url] : rows) {
+        const auto asked = request((R"({"name": "o", "protocol": )" + std::string(row) + "}").c_str());
+        ASSERT_TRUE(asked) << row;
+        EXPECT_EQ(asked->url, url) << row;
+    }
+}
+
 TEST(Verification, asks_where_the_provider_row_says) {
     const auto own = request(
         R"({"name": "o", "protocol": "openai", "base_url": "https://api.example", "path": "/chat", "verify_path": "/me?x=1"})");

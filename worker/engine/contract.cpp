@@ -46,6 +46,7 @@ std::optional<Job> parse_job(Json& row) {
     job.chat.model = string_member(row, "model");
     const Json& stream = member(row, "stream");
     job.chat.stream = stream.is_boolean() && stream.get<bool>();
+    job.chat.output_limit = setting(row, "output_limit", 0, INT32_MAX, 0);
     if (auto payload = row.find("payload"); payload != row.end()) job.chat.payload = std::move(*payload);
     return job;
 }

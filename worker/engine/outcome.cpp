@@ -76,10 +76,18 @@ Json response_value(Completion& done) {
     return row;
 }
 
-Json usage_value(const Usage& usage, bool estimated) {
-    return {{"prompt_tokens", usage.prompt_tokens},       {"completion_tokens", usage.completion_tokens},
-            {"cached_tokens", usage.cached_tokens},       {"cache_write_tokens", usage.cache_write_tokens},
-            {"reasoning_tokens", usage.reasoning_tokens}, {"estimated", estimated}};
+Json usage_value(const Usage& usage, const std::string& service_tier, bool estimated) {
+    return {{"prompt_tokens", usage.prompt_tokens},
+            {"completion_tokens", usage.completion_tokens},
+            {"cached_tokens", usage.cached_tokens},
+            {"cache_write_tokens", usage.cache_write_tokens},
+            {"cache_write_1h_tokens", usage.cache_write_1h_tokens},
+            {"reasoning_tokens", usage.reasoning_tokens},
+            {"audio_prompt_tokens", usage.audio_prompt_tokens},
+            {"audio_completion_tokens", usage.audio_completion_tokens},
+            {"service_tier", text_or_null(std::string(service_tier), !service_tier.empty())},
+            {"provider_cost", usage.provider_cost},
+            {"estimated", estimated}};
 }
 
 std::size_t text_bytes(const Completion& done) {
@@ -92,12 +100,13 @@ std::size_t text_bytes(const Completion& done) {
 // size of what went there and what was seen to come back.
 Json usage_of(const Flight& flight, const Completion& done, OutcomeKind kind) {
     const bool said_all = kind == OutcomeKind::succeeded || done.complete || !done.finish_reason.empty();
-    if (said_all && done.usage) return usage_value(*done.usage, false);
+    if (said_all && done.usage) return usage_value(*done.usage, done.service_tier, false);
     const std::size_t seen = text_bytes(done);
     if (kind == OutcomeKind::succeeded || (!done.usage && seen == 0)) return nullptr;
     Usage usage = done.usage.value_or(Usage{.prompt_tokens = estimated_tokens(flight.sent)});
     usage.completion_tokens = std::max(usage.completion_tokens, estimated_tokens(seen));
-    return usage_value(usage, true);
+    usage.provider_cost = nullptr;  // of what had been said by then, not of the whole
+    return usage_value(usage, done.service_tier, true);
 }
 
 Json error_value(const OutcomeError& error, const Flight& flight) {

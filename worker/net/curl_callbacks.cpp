@@ -9,6 +9,7 @@
 
 #include <cctype>
 #include <cstddef>
+#include <cstdint>
 #include <cstring>
 #include <new>
 #include <string>
@@ -72,15 +73,15 @@ bool speaks_http2() {
     return well;
 }
 
-// The certificates to trust: the provider's own file alone, or the system's. One file and no directory:
-// only so does curl keep the parsed certificates for the next connection, which saves it 30 ms.
+// The certificates to trust: of a provider its own file alone, or the system's; of a proxy the system's, as a
+// CA that may vouch for one provider need not for the way there. One file and no directory: only so does curl
+// keep the parsed certificates for the next connection, which saves it 30 ms.
 void trust(CURL* easy, const std::string& ca_file) {
     static const curl_version_info_data* const system = curl_version_info(CURLVERSION_NOW);
+    const char* const directory = system->cainfo == nullptr ? system->capath : nullptr;
     curl_easy_setopt(easy, CURLOPT_CAINFO, ca_file.empty() ? system->cainfo : ca_file.c_str());
-    const bool by_directory = ca_file.empty() && system->cainfo == nullptr;
-    const char* const directory = by_directory ? system->capath : nullptr;
-    curl_easy_setopt(easy, CURLOPT_CAPATH, directory);
-    curl_easy_setopt(easy, CURLOPT_PROXY_CAINFO, ca_file.empty() ? system->cainfo : ca_file.c_str());
+    curl_easy_setopt(easy, CURLOPT_CAPATH, ca_file.empty() ? directory : nullptr);
+    curl_easy_setopt(easy, CURLOPT_PROXY_CAINFO, system->cainfo);
     curl_easy_setopt(easy, CURLOPT_PROXY_CAPATH, directory);
 }
 
@@ -108,26 +109,34 @@ void demand_strong_tls(CURL* easy) {
     curl_easy_setopt(easy, CURLOPT_KEYPASSWD, "");
 }
 
-// OpenSSL asks for a client certificate only where the server wants one and none is set; there is none.
-int on_certificate_wanted(SSL* ssl, X509**, EVP_PKEY**) noexcept {
-    static_cast<Transfer*>(SSL_CTX_get_app_data(SSL_get_SSL_CTX(ssl)))->certificate_wanted = true;
-    return 0;
+// Where a context keeps the id of its transfer.
+int id_place() {
+    static const int place = SSL_CTX_get_ex_new_index(0, nullptr, nullptr, nullptr, nullptr);
+    return place;
 }
 
-// The context is of one connection, whose handshake ends before its transfer does.
-CURLcode on_tls_context(CURL*, void* context, void* transfer) noexcept {
-    auto* const own = static_cast<SSL_CTX*>(context);
-    SSL_CTX_set_app_data(own, transfer);
-    SSL_CTX_set_client_cert_cb(own, &on_certificate_wanted);
-    return CURLE_OK;
+// The TLS of the transfer's connection; null where there is none, or another library does it.
+SSL* tls_of(CURL* easy) {
+    curl_tlssessioninfo* session = nullptr;
+    if (!is_openssl() || curl_easy_getinfo(easy, CURLINFO_TLS_SSL_PTR, &session) != CURLE_OK) return nullptr;
+    return session != nullptr ? static_cast<SSL*>(session->internals) : nullptr;
 }
 
 // Bytes that OpenSSL has taken from the socket, and nobody from OpenSSL.
 bool has_unread_tls(CURL* easy) {
-    curl_tlssessioninfo* session = nullptr;
-    if (!is_openssl() || curl_easy_getinfo(easy, CURLINFO_TLS_SSL_PTR, &session) != CURLE_OK) return false;
-    return session != nullptr && session->internals != nullptr &&
-           SSL_has_pending(static_cast<SSL*>(session->internals)) != 0;
+    const SSL* const tls = tls_of(easy);
+    return tls != nullptr && SSL_has_pending(tls) != 0;
+}
+
+// Whether the transfer's connection speaks HTTP/2, or might.
+bool may_be_http2(const Transfer& transfer) {
+    if (!speaks_http2() || transfer.request.url.starts_with("http://")) return false;
+    const SSL* const tls = tls_of(transfer.easy);
+    if (tls == nullptr) return true;
+    const unsigned char* protocol = nullptr;
+    unsigned length = 0;
+    SSL_get0_alpn_selected(tls, &protocol, &length);
+    return std::string_view(reinterpret_cast<const char*>(protocol), length) == "h2";
 }
 
 const char* text_or_null(const std::string& text) {
@@ -173,7 +182,7 @@ CURL* new_handle() {
     curl_easy_setopt(easy, CURLOPT_DISALLOW_USERNAME_IN_URL, 1L);
     curl_easy_setopt(easy, CURLOPT_SUPPRESS_CONNECT_HEADERS, 1L);  // a proxy's are not the provider's
     demand_strong_tls(easy);
-    if (is_openssl()) curl_easy_setopt(easy, CURLOPT_SSL_CTX_FUNCTION, &on_tls_context);
+    if (is_openssl()) curl_easy_setopt(easy, CURLOPT_SSL_CTX_FUNCTION, &CurlCallbacks::on_tls_context);
     curl_easy_setopt(easy, CURLOPT_HTTP_VERSION,
                      static_cast<long>(speaks_http2() ? CURL_HTTP_VERSION_2TLS : CURL_HTTP_VERSION_1_1));
     curl_easy_setopt(easy, CURLOPT_TCP_NODELAY, 1L);
@@ -261,6 +270,31 @@ int CurlCallbacks::on_timer(CURLM*, long after_ms, void* transport) noexcept {
     return 0;
 }
 
+// The context is of one connection, which may be kept for longer than the transfer lives; the server may ask
+// for a certificate as long.
+CURLcode CurlCallbacks::on_tls_context(CURL*, void* context, void* data) noexcept {
+    const auto& transfer = *static_cast<Transfer*>(data);
+    auto* const own = static_cast<SSL_CTX*>(context);
+    SSL_CTX_set_app_data(own, transfer.owner);
+    SSL_CTX_set_ex_data(own, id_place(), reinterpret_cast<void*>(transfer.id));
+    SSL_CTX_set_cert_cb(own, &on_certificate_wanted, nullptr);
+    return CURLE_OK;
+}
+
+// The transfer that the connection was opened for; null once it has ended.
+Transfer* CurlCallbacks::opener_of(const SSL* tls) {
+    const SSL_CTX* const own = SSL_get_SSL_CTX(tls);
+    const auto& transfers = static_cast<CurlTransport*>(SSL_CTX_get_app_data(own))->transfers_;
+    const auto place = transfers.find(reinterpret_cast<std::uintptr_t>(SSL_CTX_get_ex_data(own, id_place())));
+    return place == transfers.end() ? nullptr : place->second.get();
+}
+
+// The server wants a client certificate; one that is set goes out when this returns.
+int CurlCallbacks::on_certificate_wanted(SSL* tls, void*) noexcept {
+    if (Transfer* const transfer = opener_of(tls)) transfer->certificate_wanted = true;
+    return 1;
+}
+
 // Sees each address before anything is sent there, however often and to whatever the host's name resolves.
 curl_socket_t CurlCallbacks::on_open(void* data, curlsocktype, curl_sockaddr* address) noexcept {
     auto& transfer = *static_cast<Transfer*>(data);
@@ -289,7 +323,7 @@ int CurlCallbacks::on_request(void* data, char* peer, char* local, int peer_port
 // Bytes that wait before anything was asked belong to an earlier answer: the next request would take them for
 // its own. Over HTTP/2 streams are told apart, and bytes may wait.
 bool CurlCallbacks::has_stray_bytes(Transfer& transfer, const Ends& ends) {
-    if (speaks_http2() && !transfer.request.url.starts_with("http://")) return false;
+    if (may_be_http2(transfer)) return false;
     KeptSockets& sockets = transfer.owner->sockets_;
     if (transfer.opened.empty()) return has_unread_tls(transfer.easy) || sockets.has_bytes(ends);
     sockets.note(transfer.opened, ends);

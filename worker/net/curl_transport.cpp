@@ -140,9 +140,11 @@ std::string message_of(const Transfer& transfer, TransferEnd how, CURLcode code,
         case TransferEnd::broken:
             // The word of a server that breaks off for that may be lost with its connection.
             if (!transfer.head_done && transfer.certificate_wanted)
-                return "the server asked for a client certificate, which client_cert_file and "
-                       "client_key_file "
-                       "can name, and broke off (" +
+                return (transfer.request.client_cert_file.empty()
+                            ? "the server asked for a client certificate, which client_cert_file and "
+                              "client_key_file can name, and broke off ("
+                            : "the server asked for a client certificate, got that of client_cert_file, and "
+                              "broke off (") +
                        text + ")";
             return text;
         default:

@@ -151,6 +151,8 @@ std::string tls_reason(const HttpRequest& request, const TlsFailure& failure) {
     const std::string who =
         by_proxy ? "the proxy " + std::string(host_of(request.proxy)) : std::string(host_of(request.url));
     if (const std::size_t place = reason.find('%'); place != reason.npos) reason.replace(place, 1, who);
+    if (const std::size_t place = reason.find("ca_file"); by_proxy && place != reason.npos)
+        reason.replace(reason.rfind(';', place) + 2, reason.npos, "a proxy's CA must be one of the system's");
     return reason + " (" + std::string(failure.text) + ")";
 }
 

@@ -52,7 +52,7 @@ struct Transfer {
     Stage stage = Stage::queued;
     bool head_done = false;
     std::string refused_address;      // one that it may not connect to, and what kind it is
-    bool certificate_wanted = false;  // the server asked for a client certificate, and there is none
+    bool certificate_wanted = false;  // the server asked for a client certificate
     std::vector<int> opened;          // sockets, for a connection of its own
     bool address_tried = false;       // another one was allowed
     bool unfit_connection =

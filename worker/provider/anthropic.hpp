@@ -7,6 +7,7 @@
 
 namespace mrprompt {
 
+inline constexpr std::string_view kAnthropicPath = "/v1/messages";
 inline constexpr std::string_view kAnthropicVersionHeader = "anthropic-version";
 inline constexpr std::string_view kAnthropicVersion = "2023-06-01";
 

@@ -135,6 +135,7 @@ private:
 
     // Counts are cumulative: a later field takes the place of the earlier one.
     void take_usage(const Json& usage) {
+        take_service_tier(usage);
         if (!usage.is_object() || !can_be_kept(usage)) return;
         Json raw = completion_.raw_usage;
         for (const auto& [name, value] : usage.items()) {
@@ -144,6 +145,8 @@ private:
         Usage counts;
         counts.cached_tokens = token_count(raw, "cache_read_input_tokens");
         counts.cache_write_tokens = token_count(raw, "cache_creation_input_tokens");
+        counts.cache_write_1h_tokens =
+            part_of(counts.cache_write_tokens, member(raw, "cache_creation"), "ephemeral_1h_input_tokens");
         counts.prompt_tokens =
             clamp_tokens(token_count(raw, "input_tokens") + counts.cached_tokens + counts.cache_write_tokens);
         counts.completion_tokens = token_count(raw, "output_tokens");

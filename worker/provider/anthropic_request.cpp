@@ -45,11 +45,16 @@ bool listed(const std::string_view (&list)[N], std::string_view name) {
     return std::find(std::begin(list), std::end(list), name) != std::end(list);
 }
 
-std::int64_t max_tokens(const Json& payload) {
-    for (const char* name : {"max_completion_tokens", "max_tokens"}) {
-        if (const Json& value = member(payload, name); value.is_number_integer())
-            return value.get<std::int64_t>();
-    }
+const Json& own_limit(const Json& payload) {
+    const Json& value = member(payload, "max_completion_tokens");
+    return value.is_number_integer() ? value : member(payload, "max_tokens");
+}
+
+Json max_tokens(const Chat& chat) {
+    const Json& payload = chat.payload;
+    const Json& own = own_limit(payload);
+    if (chat.output_limit > 0) return limit_within(own, chat.output_limit);
+    if (own.is_number_integer()) return own.get<std::int64_t>();
     // The thinking budget counts towards the limit and must stay below it.
     const Json& budget = member(member(payload, "thinking"), "budget_tokens");
     return kDefaultMaxTokens + (budget.is_number_integer()
@@ -147,12 +152,6 @@ void set_format(Json& body, Json& system, const Json& payload) {
     }
 }
 
-std::string_view path_for(const Provider& provider) {
-    std::string_view base = provider.base_url;
-    while (base.ends_with('/')) base.remove_suffix(1);
-    return base.ends_with("/v1") ? "/messages" : "/v1/messages";
-}
-
 }  // namespace
 
 Result<HttpRequest> anthropic_request(const Provider& provider, const Chat& chat, const Secret& key) {
@@ -160,11 +159,11 @@ Result<HttpRequest> anthropic_request(const Provider& provider, const Chat& chat
     const Json& payload = chat.payload;
     Result<AnthropicConversation> conversation = anthropic_conversation(member(payload, "messages"));
     if (!conversation) return conversation.error();
-    Result<HttpRequest> started = start_request(provider, chat, key, path_for(provider));
+    Result<HttpRequest> started = start_request(provider, chat, key, kAnthropicPath);
     if (!started) return started.error();
     default_header(*started, kAnthropicVersionHeader, kAnthropicVersion);
 
-    Json body{{"model", chat.model}, {"max_tokens", max_tokens(payload)}};
+    Json body{{"model", chat.model}, {"max_tokens", max_tokens(chat)}};
     for (const auto& [name, value] : payload.items()) {
         if (!value.is_null() && !listed(kLeftOut, name) && !listed(kTranslated, name)) body[name] = value;
     }

@@ -15,7 +15,7 @@ constexpr std::size_t kMaxToolCalls = 1024;
 constexpr std::int64_t kMaxTokens = 1'000'000'000;
 constexpr std::size_t kMaxAnswerValues = 4'000'000;  // of one event or document; each may cost 64 bytes
 constexpr std::size_t kMaxUsageBytes = 16 * 1024;
-constexpr std::size_t kMaxLabelBytes = 500;
+constexpr std::size_t kMaxTierBytes = 50;
 
 // Keep-alive white space and a byte order mark may stand before everything.
 constexpr std::string_view kInsignificant = " \t\r\n\xEF\xBB\xBF";
@@ -216,6 +216,11 @@ void ChatDecoder::add_arguments(std::size_t place, std::string_view piece) {
     if (live_ != nullptr && whole.size() > before) live_call(place).arguments.append(whole, before);
 }
 
+void ChatDecoder::take_service_tier(const Json& object) {
+    if (std::string tier = label(object, "service_tier", kMaxTierBytes); !tier.empty())
+        completion_.service_tier = std::move(tier);
+}
+
 void ChatDecoder::fail(ProviderError error) {
     if (failed()) return;
     completion_.error = std::move(error);
@@ -243,12 +248,16 @@ std::int64_t token_count(const Json& usage, const char* name) {
     return 0;
 }
 
+std::int64_t part_of(std::int64_t whole, const Json& usage, const char* name) {
+    return std::min(whole, token_count(usage, name));
+}
+
 bool can_be_kept(const Json& usage) {
     return usage.size() <= kMaxUsageMembers && dump_json(usage).size() <= kMaxUsageBytes;
 }
 
-std::string label(const Json& object, const char* name) {
-    return trim_message(sanitize_utf8(string_member(object, name)), kMaxLabelBytes);
+std::string label(const Json& object, const char* name, std::size_t max_bytes) {
+    return trim_message(sanitize_utf8(string_member(object, name)), max_bytes);
 }
 
 }  // namespace mrprompt

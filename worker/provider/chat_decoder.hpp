@@ -33,6 +33,7 @@ protected:
     void name_tool_call(std::size_t place, std::string_view id,
                         std::string_view name);  // sets what is not set yet
     void add_arguments(std::size_t place, std::string_view piece);
+    void take_service_tier(const Json& object);  // the last one that is said stands
     bool has_whole_arguments(std::size_t place) const { return arguments_[place].end.reached(); }
 
     void fail(ProviderError error);  // the first error stands
@@ -71,6 +72,8 @@ private:
 
 // Token counts as providers send them: absent, null and nonsense are 0; no more than an int4 holds.
 std::int64_t token_count(const Json& usage, const char* name);
+// The same for a count that is part of another: no more than that one.
+std::int64_t part_of(std::int64_t whole, const Json& usage, const char* name);
 std::int64_t clamp_tokens(std::int64_t count);
 
 // A provider's own figures are kept as long as they are figures, and not a hiding place for megabytes.
@@ -78,6 +81,7 @@ inline constexpr std::size_t kMaxUsageMembers = 64;
 bool can_be_kept(const Json& usage);
 
 // What a provider calls something (a model, an answer, the end of it), as text of sensible length.
-std::string label(const Json& object, const char* name);
+inline constexpr std::size_t kMaxLabelBytes = 500;
+std::string label(const Json& object, const char* name, std::size_t max_bytes = kMaxLabelBytes);
 
 }  // namespace mrprompt

@@ -15,16 +15,26 @@ constexpr std::size_t kExcerptLimit = 200;
 constexpr std::size_t kExcerptFrom = 64 << 10;  // of a body: the title of a web page stands in there
 constexpr std::string_view kReplacement = "\xEF\xBF\xBD";
 
+// The bytes of the control character that this UTF-8 begins with; 0 where it is another one, or white space.
+std::size_t control_length(std::string_view text) {
+    const auto byte = static_cast<unsigned char>(text[0]);
+    if (byte == 0xC2 && static_cast<unsigned char>(text[1]) < 0xA0) return 2;  // U+0080 to U+009F
+    const bool blank = byte == '\t' || byte == '\n' || byte == '\r';
+    return (byte < 0x20 && !blank) || byte == 0x7F ? 1 : 0;
+}
+
 // For a terminal, too: control characters and bytes that are no text become U+FFFD.
 std::string clean(std::string_view text, std::size_t limit) {
+    const std::string sane = sanitize_utf8(text);
     std::string visible;
-    for (const char c : sanitize_utf8(text)) {
-        const bool blank = c == '\t' || c == '\n' || c == '\r';
-        if ((static_cast<unsigned char>(c) < 0x20 && !blank) || c == 0x7F) {
+    for (std::string_view rest = sane; !rest.empty();) {
+        const std::size_t control = control_length(rest);
+        if (control > 0) {
             visible += kReplacement;
         } else {
-            visible += c;
+            visible += rest[0];
         }
+        rest.remove_prefix(std::max<std::size_t>(control, 1));
     }
     return trim_message(visible, limit);
 }

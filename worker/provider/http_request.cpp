@@ -20,14 +20,6 @@ bool same_name(std::string_view a, std::string_view b) {
                       [](char x, char y) { return lower(x) == lower(y); });
 }
 
-std::string join_url(std::string_view base, std::string_view path) {
-    while (base.ends_with('/')) base.remove_suffix(1);
-    std::string url(base);
-    if (base.ends_with(path)) return url;  // base_url is the whole endpoint already
-    if (!path.starts_with('/') && !path.starts_with('?')) url += '/';
-    return url.append(path);
-}
-
 void replace_all(std::string& text, std::string_view what, std::string_view with) {
     for (std::size_t at = 0; (at = text.find(what, at)) != std::string::npos; at += with.size()) {
         text.replace(at, what.size(), with);
@@ -41,14 +33,31 @@ std::string_view secret_header(std::string_view auth) {
     return {};
 }
 
+// Both may hold the version.
+std::string_view without_version(std::string_view own_path, std::string_view base) {
+    constexpr std::string_view kVersion = "/v1";
+    if (base.ends_with(kVersion) && own_path.starts_with(kVersion)) own_path.remove_prefix(kVersion.size());
+    return own_path;
+}
+
 }  // namespace
+
+std::string_view base_of(std::string_view url, std::string_view path) {
+    while (url.ends_with('/')) url.remove_suffix(1);
+    if (url.ends_with(path)) url.remove_suffix(path.size());
+    return url;
+}
 
 Result<HttpRequest> start_request(const Provider& provider, const Chat& chat, const Secret& key,
                                   std::string_view own_path) {
     if (chat.model.empty()) return Error{"invalid_request", "no model is named"};
     HttpRequest request;
-    request.url =
-        join_url(provider.base_url, provider.path.empty() ? own_path : std::string_view(provider.path));
+    std::string_view path = provider.path.empty() ? own_path : provider.path;
+    const std::string_view base = base_of(provider.base_url, path);
+    if (provider.path.empty()) path = without_version(path, base);
+    request.url = base;
+    if (!path.starts_with('/') && !path.starts_with('?')) request.url += '/';
+    request.url += path;
     if (request.url.find(kModelPlace) != std::string::npos) {
         // Dots alone would climb out of their place in the path.
         if (chat.model == "." || chat.model == "..") {

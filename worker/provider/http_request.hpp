@@ -6,6 +6,9 @@
 
 namespace mrprompt {
 
+// What stands before `path` in a base_url, which may be the whole endpoint; without slashes at its end.
+std::string_view base_of(std::string_view base_url, std::string_view path);
+
 // All but the body. "{model}" in base_url or path becomes the percent-encoded model; `own_path` stands in
 // where the row has no path. Fails on a model that cannot stand in a URL and on a key that cannot stand in a
 // header.

@@ -1,10 +1,13 @@
 // The OpenAI chat completions protocol, as OpenAI and the many compatible servers speak it.
 #pragma once
 #include <memory>
+#include <string_view>
 
 #include "provider/provider.hpp"
 
 namespace mrprompt {
+
+inline constexpr std::string_view kOpenAiPath = "/chat/completions";
 
 const Protocol& openai_protocol();
 

@@ -31,6 +31,7 @@ private:
     void take(const Json& document, Form form) {
         if (completion_.response_id.empty()) completion_.response_id = label(document, "id");
         if (completion_.model.empty()) completion_.model = label(document, "model");
+        take_service_tier(document);
         take_usage(member(document, "usage"));
         take_usage(member(member(document, "x_groq"), "usage"));
         const Json& choices = member(document, "choices");
@@ -135,6 +136,7 @@ private:
     void take_usage(const Json& raw) {
         if (!raw.is_object()) return;
         const Json& prompt = member(raw, "prompt_tokens_details");
+        const Json& completion = member(raw, "completion_tokens_details");
         const auto first_of = [](std::int64_t a, std::int64_t b) { return a > 0 ? a : b; };
         Usage usage;
         usage.prompt_tokens = token_count(raw, "prompt_tokens");
@@ -144,7 +146,11 @@ private:
                                                 token_count(raw, "cached_tokens")));          // Moonshot
         usage.cache_write_tokens = first_of(token_count(prompt, "cache_write_tokens"),
                                             token_count(raw, "cache_creation_input_tokens"));  // LiteLLM
-        usage.reasoning_tokens = token_count(member(raw, "completion_tokens_details"), "reasoning_tokens");
+        usage.reasoning_tokens = token_count(completion, "reasoning_tokens");
+        usage.audio_prompt_tokens = part_of(usage.prompt_tokens, prompt, "audio_tokens");
+        usage.audio_completion_tokens = part_of(usage.completion_tokens, completion, "audio_tokens");
+        if (const Json& cost = member(raw, "cost"); cost.is_number() && cost >= 0)
+            usage.provider_cost = cost;  // OpenRouter
         // xAI and Gemini count reasoning in the total only; everyone bills it as completion.
         const std::int64_t hidden =
             token_count(raw, "total_tokens") - usage.prompt_tokens - usage.completion_tokens;

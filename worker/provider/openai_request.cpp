@@ -17,6 +17,10 @@ bool is_ours(const std::string& name, const Json& value) {
     return name == "raw" || (name == "thinking" && value.is_array());
 }
 
+bool is_limit(const std::string& name) {
+    return name == "max_tokens" || name == "max_completion_tokens";
+}
+
 std::string messages_text(const Json& messages) {
     if (!messages.is_array()) return dump_json(messages);
     std::string text = "[";
@@ -39,16 +43,25 @@ std::string messages_text(const Json& messages) {
 
 Result<HttpRequest> openai_request(const Provider& provider, const Chat& chat, const Secret& key) {
     if (!chat.payload.is_object()) return Error{"invalid_request", "the payload is no JSON object"};
-    Result<HttpRequest> started = start_request(provider, chat, key, "/chat/completions");
+    Result<HttpRequest> started = start_request(provider, chat, key, kOpenAiPath);
     if (!started) return started.error();
     // Written member by member: the payload may hold megabytes of images, which a copy would double.
     std::string body = "{";
+    bool limited = false;
     append_member(body, "model", dump_json(chat.model));
     for (const auto& [name, value] : chat.payload.items()) {
         if (name == "model" || name == "stream") continue;
         if (name == "stream_options" && (!chat.stream || provider.stream_usage)) continue;
+        if (chat.output_limit > 0 && is_limit(name)) {
+            if (value.is_null()) continue;  // as good as absent
+            append_member(body, name, dump_json(limit_within(value, chat.output_limit)));
+            limited = true;
+            continue;
+        }
         append_member(body, name, name == "messages" ? messages_text(value) : dump_json(value));
     }
+    if (chat.output_limit > 0 && !limited)
+        append_member(body, provider.max_tokens_field, std::to_string(chat.output_limit));
     if (chat.stream) {
         append_member(body, "stream", "true");
         if (provider.stream_usage) {

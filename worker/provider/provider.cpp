@@ -87,6 +87,11 @@ Result<Provider> parse_provider(const Json& row) {
     }
     if (const Json& flag = member(row, "stream_usage"); flag.is_boolean())
         provider.stream_usage = flag.get<bool>();
+    if (const std::string field = string_member(row, "max_tokens_field"); !field.empty()) {
+        if (field != "max_tokens" && field != "max_completion_tokens")
+            return bad("unknown max_tokens_field " + field);
+        provider.max_tokens_field = field;
+    }
     provider.ca_file = string_member(row, "ca_file");
     // SQL of the release before does not know of it, and any address was allowed there.
     const bool knows = row.contains("allow_private");
@@ -115,6 +120,11 @@ void apply_options(const Json& options, Provider& provider) {
     read_milliseconds(options, "backoff_cap_ms", provider.retry.backoff_cap_ms);
     read_words(options, "retry_on", provider.retry.retry_on);
     read_words(options, "no_retry_on", provider.retry.no_retry_on);
+}
+
+Json limit_within(const Json& own, std::int64_t held) {
+    const bool fits = own.is_number() && own >= 1 && own <= held;
+    return fits ? own : Json(held);
 }
 
 std::size_t Delta::text_bytes() const {

@@ -34,7 +34,8 @@ struct Provider {
     std::string verify_path;  // what verifies a key; empty: the protocol's own ("/models", "/v1/models")
     std::string auth;         // bearer | x-api-key | api-key | none
     Headers headers;
-    bool stream_usage = true;  // takes stream_options.include_usage
+    bool stream_usage = true;                     // takes stream_options.include_usage
+    std::string max_tokens_field = "max_tokens";  // what Chat::output_limit is called there
     std::string ca_file;
     bool allow_private = false;  // its host may have a special_kind of address (core/address.hpp)
     std::string proxy;           // http://, https:// or socks5h://host:port; empty: none
@@ -60,7 +61,12 @@ struct Chat {
     std::string model;
     bool stream = false;
     Json payload;
+    std::int64_t output_limit = 0;  // the most output tokens that money is held for; 0: the payload decides
 };
+
+// What to send where the payload's own limit is `own` and money is held for `held` tokens: a limit that is no
+// positive number, or a larger one, gives way.
+Json limit_within(const Json& own, std::int64_t held);
 
 struct HttpRequest {
     std::string url;
@@ -79,13 +85,18 @@ struct HttpRequest {
     int total_timeout_ms = 0;
 };
 
-// The same meaning for every provider: prompt includes cached and cache_write, completion includes reasoning.
+// The same meaning for every provider: prompt includes cached, cache_write and its audio, completion includes
+// reasoning and its audio.
 struct Usage {
     std::int64_t prompt_tokens = 0;
     std::int64_t completion_tokens = 0;
     std::int64_t cached_tokens = 0;
     std::int64_t cache_write_tokens = 0;
+    std::int64_t cache_write_1h_tokens = 0;  // those of cache_write that are kept for an hour
     std::int64_t reasoning_tokens = 0;
+    std::int64_t audio_prompt_tokens = 0;
+    std::int64_t audio_completion_tokens = 0;
+    Json provider_cost = nullptr;  // USD, what the provider says it charged: a number as it was sent, or null
 };
 
 // A provider's own error, in its words; status 0 where it came inside a 200 stream.
@@ -124,6 +135,7 @@ struct Completion {
     std::vector<ToolCallFragment> tool_calls;  // whole, by index
     std::string finish_reason;                 // stop | length | tool_calls | content_filter | …
     std::string model, response_id;
+    std::string service_tier;  // as the answer says it: decides the price, and may come before the usage
     std::optional<Usage> usage;
     Json raw_usage;  // the provider's own object, or null
     Json raw;        // what a later turn must send back (Anthropic thinking blocks), or null

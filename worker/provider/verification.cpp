@@ -3,6 +3,7 @@
 
 #include "provider/anthropic.hpp"
 #include "provider/http_request.hpp"
+#include "provider/openai.hpp"
 
 namespace mrprompt {
 
@@ -33,11 +34,13 @@ private:
 
 class Verification final : public Protocol {
 public:
-    Verification(const Protocol& whole, std::string_view path) : whole_(whole), path_(path) {}
+    Verification(const Protocol& whole, std::string_view chat_path, std::string_view path)
+        : whole_(whole), chat_path_(chat_path), path_(path) {}
 
     Result<HttpRequest> request(const Provider& provider, const Chat& chat,
                                 const Secret& key) const override {
         Provider place = provider;
+        place.base_url = base_of(provider.base_url, provider.path.empty() ? chat_path_ : provider.path);
         place.path = provider.verify_path;
         Result<HttpRequest> request = start_request(place, chat, key, path_);
         if (!request) return request;
@@ -54,14 +57,15 @@ public:
 
 private:
     const Protocol& whole_;
+    std::string_view chat_path_;
     std::string_view path_;
 };
 
 }  // namespace
 
 const Protocol* find_verification(std::string_view protocol) {
-    static const Verification kOpenAi(*find_protocol("openai"), "/models");
-    static const Verification kAnthropic(*find_protocol("anthropic"), "/v1/models");
+    static const Verification kOpenAi(*find_protocol("openai"), kOpenAiPath, "/models");
+    static const Verification kAnthropic(*find_protocol("anthropic"), kAnthropicPath, "/v1/models");
     if (protocol == "openai") return &kOpenAi;
     if (protocol == "anthropic") return &kAnthropic;
     return nullptr;

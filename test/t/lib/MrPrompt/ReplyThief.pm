@@ -5,26 +5,18 @@ use strict;
 use warnings;
 
 use IO::Select;
-use IO::Socket::INET;
 use IO::Socket::UNIX;
-use POSIX ();
+use MrPrompt::Middleman 'write_all';
+
+use parent -norequire, 'MrPrompt::Middleman';
 
 # Starts it before the server of that node. Every `every`th reply of a kind (claim, settle, append, heartbeat) is stolen, once
 # the server has committed; of claims only those with work in them.
 sub start
 {
     my ($class, $node, %opts) = @_;
-    my $listener = IO::Socket::INET->new(Listen => 20, LocalAddr => '127.0.0.1') or die "cannot listen: $!";
-    my $self = bless { port => $listener->sockport, report => "$opts{directory}/stolen", owner => $$ }, $class;
-    my $socket = $node->host . '/.s.PGSQL.' . $node->port;
-    $self->{pid} = fork // die "cannot fork: $!";
-    if ($self->{pid} == 0)
-    {
-        # The child must not run the test's own endings.
-        eval { _serve($listener, $socket, $opts{every}, $self->{report}); 1 } or print STDERR $@;
-        POSIX::_exit(1);
-    }
-    return $self;
+    my ($report, $socket) = ("$opts{directory}/stolen", $node->host . '/.s.PGSQL.' . $node->port);
+    return $class->begin(sub { _serve($_[0], $socket, $opts{every}, $report) }, report => $report);
 }
 
 sub connstr { return "host=127.0.0.1 port=$_[0]{port} sslmode=disable gssencmode=disable" }
@@ -41,24 +33,11 @@ sub stolen
     return %count;
 }
 
-sub stop
-{
-    my ($self) = @_;
-    return if $$ != $self->{owner} || !$self->{pid};
-    local $? = 0;    # the test's own, when this is called at its end
-    kill 'KILL', $self->{pid};
-    waitpid delete $self->{pid}, 0;
-    return;
-}
-
-sub DESTROY { $_[0]->stop; return }
-
 sub _serve
 {
     my ($listener, $socket, $every, $report_file) = @_;
     open my $report, '>', $report_file or die "$report_file: $!";
     $report->autoflush(1);
-    local $SIG{PIPE} = 'IGNORE';
     my $select = IO::Select->new($listener);
     my (%lines, %seen);    # by either end of a connection; replies by kind
     for (;;)
@@ -80,7 +59,7 @@ sub _serve
             if ($open && $ready == $line->{client})
             {
                 $line->{kind} = $1 if $bytes =~ /mrprompt_internal\.(claim|settle|append|heartbeat)\(/;
-                $open = _write($line->{server}, $bytes);
+                $open = write_all($line->{server}, $bytes);
             }
             elsif ($open && $line->{kind})
             {
@@ -96,13 +75,13 @@ sub _serve
                 }
                 else
                 {
-                    $open = _write($line->{client}, $line->{reply});
+                    $open = write_all($line->{client}, $line->{reply});
                 }
                 @$line{qw(kind reply)} = ('', '');
             }
             elsif ($open)
             {
-                $open = _write($line->{client}, $bytes);
+                $open = write_all($line->{client}, $bytes);
             }
             next if $open;
             $select->remove(@$line{qw(client server)});
@@ -110,17 +89,6 @@ sub _serve
             close $_ for @$line{qw(client server)};
         }
     }
-}
-
-sub _write
-{
-    my ($to, $bytes) = @_;
-    while (length $bytes)
-    {
-        my $count = syswrite $to, $bytes or return 0;
-        substr $bytes, 0, $count, '';
-    }
-    return 1;
 }
 
 1;
