@@ -48,7 +48,7 @@ comment on function mrprompt.usage_report(timestamptz, timestamptz, text) is
 
 create function mrprompt.top_spenders(since timestamptz default now() - interval '30 days', until timestamptz default 'infinity', max_rows integer default 20)
     returns table (user_id uuid, cost numeric, share numeric, requests bigint, attempts bigint, prompt_tokens numeric, completion_tokens numeric)
-    language plpgsql stable rows 20 set search_path = pg_catalog, pg_temp set plan_cache_mode = force_custom_plan set jit = off set work_mem = '32MB'
+    language plpgsql stable rows 20 set search_path = pg_catalog, pg_temp set plan_cache_mode = force_custom_plan set jit = off set work_mem = '32MB' set enable_seqscan = off set max_parallel_workers_per_gather = 0
 as $$
 declare
     start constant timestamptz := date_trunc('hour', since, 'UTC');

@@ -28,7 +28,10 @@ create table mrprompt_internal.usage_rollups (
     output_ms bigint not null,
     output_tokens bigint not null,
     primary key (dimension, grain, start, value)
-) with (fillfactor = 70);
+) partition by list (grain);
+-- Apart, so that a month of days lies close together.
+create table mrprompt_internal.usage_rollups_hour partition of mrprompt_internal.usage_rollups for values in ('hour') with (fillfactor = 80);
+create table mrprompt_internal.usage_rollups_day partition of mrprompt_internal.usage_rollups for values in ('day') with (fillfactor = 60);
 comment on table mrprompt_internal.usage_rollups is
     'Sums of the ledger below the watermark. A month of one dimension is one range of the primary key. Stays when the ledger is pruned.';
 comment on column mrprompt_internal.usage_rollups.start is 'Of the hour or day, in UTC.';
@@ -58,6 +61,8 @@ comment on column mrprompt_internal.usage_watermark.next_close is 'The time that
 comment on column mrprompt_internal.usage_watermark.step is 'How far the last step went: it grows and shrinks with what a step finds.';
 
 alter table mrprompt_internal.usage_rollups enable row level security;
+alter table mrprompt_internal.usage_rollups_hour enable row level security;
+alter table mrprompt_internal.usage_rollups_day enable row level security;
 alter table mrprompt_internal.usage_watermark enable row level security;
 -- Users see none of it: a view computes theirs from their rows of the ledger.
 create policy all_rows on mrprompt_internal.usage_rollups for select to mrprompt_analyst, mrprompt_admin using (true);
@@ -320,7 +325,7 @@ create function mrprompt_internal.usage_figures(dimension text, bucket text, sin
         completion_tokens numeric, cached_tokens numeric, cache_write_tokens numeric, reasoning_tokens numeric, cost numeric,
         attempts_of_unknown_cost bigint, avg_first_token_ms numeric, avg_total_ms numeric, cancelled_attempts bigint, unknown_attempts bigint,
         lost_attempts bigint, estimated_attempts bigint, cache_saving numeric, tokens_per_second numeric)
-    language plpgsql stable rows 1000 set search_path = pg_catalog, pg_temp set plan_cache_mode = force_custom_plan set jit = off set work_mem = '32MB'
+    language plpgsql stable rows 1000 set search_path = pg_catalog, pg_temp set plan_cache_mode = force_custom_plan set jit = off set work_mem = '32MB' set enable_seqscan = off set max_parallel_workers_per_gather = 0
 as $$
 declare
     days record;
