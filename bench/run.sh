@@ -1,9 +1,10 @@
 #!/bin/bash
 # `make bench`: figures beside the machine's own ceilings, from one run.
 #
-#   bench/run.sh [queue] [slow] [mixed] [streams] [latency] [history] [seal]      (default: all)
+#   bench/run.sh [queue] [slow] [mixed] [streams] [latency] [history] [seal] [dashboards]      (default: all)
 #
 # BENCH_QUEUE, BENCH_SLOW, BENCH_STREAMS, BENCH_HISTORY: how many requests (default 40000, 1000, 10000, 1000000).
+# BENCH_LEDGER: how many rows of the ledger the dashboards are about (default 10000000: minutes, and 8 GB of disk).
 set -euo pipefail
 cd "$(dirname "$0")/.."
 as_root() { if [ "$(id -u)" = 0 ]; then "$@"; else sudo "$@"; fi; }
@@ -12,11 +13,12 @@ mkdir -p build
 { make -j"$(nproc)" all build/fake-provider build/curl-loop build/seal-loop && as_root env PATH="$PATH" PG_CONFIG="${PG_CONFIG:-pg_config}" make install; } >build/build.log 2>&1 ||
     { tail -n 30 build/build.log >&2; exit 1; }
 
-[ $# -gt 0 ] || set -- queue slow mixed streams latency history seal
+[ $# -gt 0 ] || set -- queue slow mixed streams latency history seal dashboards
 queue=${BENCH_QUEUE:-40000}
 slow=${BENCH_SLOW:-1000}
 streams=${BENCH_STREAMS:-10000}
 history=${BENCH_HISTORY:-1000000}
+ledger=${BENCH_LEDGER:-10000000}
 ulimit -n "$(ulimit -Hn)"
 
 # --- a server and a provider ---------------------------------------------------------------------------------
@@ -74,7 +76,7 @@ sql -c "insert into mrprompt.providers (name, protocol, base_url, allow_http, al
             ('fake', 'openai', '$base/v1', true, true, null), ('tls', 'openai', '$tls/v1', false, true, '$place/certificates/tls.crt')" \
     -c "insert into mrprompt.prices (provider, model, input, output) values ('fake', 'm', 0.000001, 0.000002)" \
     -c 'create role fetcher_login login in role mrprompt_fetcher'
-sql -f bench/probes.sql -f bench/ceiling.sql
+sql -f bench/probes.sql -f bench/ceiling.sql -f bench/dashboards.sql
 
 # --- what the measurements share -----------------------------------------------------------------------------
 
@@ -270,6 +272,36 @@ bench_seal() {
     row 'decrypt_key' "$(us_per_call "mrprompt.decrypt_key('$sealed', '$key', '$key', 'openai')")"
     row '  OpenSSL alone' "$(field open <<<"$raw")"
     row 'an empty call' "$empty"
+}
+
+# median_ms QUERY [TIMES]: as an analyst.
+median_ms() { sql -c 'set role mrprompt_analyst' -c "call bench_median(\$bench\$$1\$bench\$, ${2:-11})"; }
+
+bench_dashboards() {
+    local started by month="date_trunc('day', now(), 'UTC') - interval '30 days', date_trunc('day', now(), 'UTC')"
+    section "Reports of a month, $ledger ledger rows in 60 days, ms" dashboards
+    sql -c 'truncate mrprompt.usage, mrprompt_internal.usage_rollups, mrprompt_internal.usage_watermark' -c "call bench_ledger($ledger)" -c 'vacuum analyze mrprompt.usage'
+    started=$(now)
+    sql -c 'call bench_roll_up()'
+    row 'ledger rows rolled up per second' "$(rate "$ledger" "$(since "$started")")"
+    sql -c 'vacuum analyze mrprompt_internal.usage_rollups' -c checkpoint
+    row 'select 1' "$(median_ms 'select 1')"
+    row 'total' "$(median_ms "select * from mrprompt.usage_report($month, 'total')")"
+    for by in day hour model provider key agent tag day,model; do
+        row "by $by" "$(median_ms "select * from mrprompt.usage_report($month, '$by')")"
+    done
+    row 'by user' "$(median_ms "select * from mrprompt.usage_report($month, 'user')")"
+    row 'the top 20 users' "$(median_ms "select * from mrprompt.top_spenders($month)")"
+    row 'the last 30 days up to now, total' "$(median_ms "select * from mrprompt.usage_report(by => 'total')")"
+    row '  the top 20 users' "$(median_ms 'select * from mrprompt.top_spenders()')"
+    row 'all 60 days: usage_by_day' "$(median_ms 'select * from mrprompt.usage_by_day')"
+    row '  usage_by_user' "$(median_ms 'select * from mrprompt.usage_by_user')"
+    row 'of the ledger itself: latency of the last day by model' "$(median_ms 'select * from mrprompt.latency_report()' 3)"
+    row '  and the month, summed by user' "$(median_ms "select user_id, sum(cost) from mrprompt.usage where finished_at >= now() - interval '30 days' group by 1" 1)"
+    sql -c 'call bench_budgets(200000)'
+    row 'bytes of a ledger row: table, with indexes' "$(sql -c "select bench_bytes('mrprompt.usage', false) || ' ' || bench_bytes('mrprompt.usage', true)")"
+    row '  held by five budgets' "$(sql -c "select bench_bytes('bench_budgeted', false) || ' ' || bench_bytes('bench_budgeted', true)")"
+    row 'roll-ups, MB' "$(sql -c "select pg_total_relation_size('mrprompt_internal.usage_rollups') >> 20")"
 }
 
 echo "$(nproc) cores, PostgreSQL $(sql -c 'show server_version' | cut -d' ' -f1), default settings"

@@ -11,6 +11,7 @@ begin
     truncate mrprompt.requests, mrprompt.responses, mrprompt.deltas, mrprompt.usage, mrprompt.api_keys, mrprompt.key_grants,
         mrprompt.users, mrprompt_internal.queue, mrprompt_internal.fetchers, mrprompt_internal.cancels,
         mrprompt_internal.pauses, mrprompt_internal.cooldowns, mrprompt_internal.releases, mrprompt_internal.attempt_errors, mrprompt_internal.provider_rows, mrprompt_internal.price_rows,
+        mrprompt_internal.usage_rollups, mrprompt_internal.usage_watermark,
         mrprompt_internal.model_rows, mrprompt.groups, mrprompt.group_members, mrprompt.budgets, mrprompt.budget_extras, mrprompt.rate_limits,
         mrprompt.budget_alerts, mrprompt.audit_log, mrprompt_internal.budget_counters, mrprompt_internal.limit_buckets;
             exit;

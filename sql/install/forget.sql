@@ -50,7 +50,7 @@ create function mrprompt.forget_user(user_id uuid) returns void
     return mrprompt_internal.forget_user(user_id);
 comment on function mrprompt.forget_user(uuid) is
     'Admins: removes a person. At once the keys are revoked and emptied and what is queued or in flight is cancelled; then, in steps, '
-    'requests, answers, streams, batches, grants, keys and the row of mrprompt.users go; the rows of ledger and audit log stay as nobody''s. '
+    'requests, answers, streams, batches, grants, keys and the row of mrprompt.users go; the rows of ledger, roll-ups and audit log stay as nobody''s. '
     'mrprompt.forgetting shows how far it is. PT400: no id, or your own.';
 
 create function mrprompt_internal.forget_requests(person uuid, max_rows integer) returns integer
@@ -89,7 +89,28 @@ declare
     did int := 0;
     part int;
     ids uuid[];
+    key_id uuid;
 begin
+    ids := array(select u.request_id from mrprompt.usage u where u.user_id = person limit max_rows for no key update skip locked);
+    perform mrprompt_internal.recount(ids, -1);
+    update mrprompt.usage u
+    set user_id = nobody, agent_name = null, provider_request_id = null,
+        key_id = (select k.id from mrprompt.api_keys k where k.id = u.key_id and k.user_id is null)
+    where u.user_id = person and u.request_id = any (ids);
+    get diagnostics did = row_count;
+    perform mrprompt_internal.recount(ids, 1);
+    if did > 0 then
+        return did;
+    end if;
+    -- What the ledger has no rows of any more.
+    did := mrprompt_internal.rename_rollups('user', person::text, nobody::text, max_rows);
+    for key_id in select k.id from mrprompt.api_keys k where k.user_id = person limit 100 loop
+        did := did + mrprompt_internal.rename_rollups('key', key_id::text, '', max_rows);
+    end loop;
+    if did > 0 then
+        return did;
+    end if;
+
     -- Where a row of the app refers to one of these, it stays, emptied.
     ids := array(select b.id from mrprompt.batches b where b.user_id = person limit max_rows for update skip locked);
     begin
@@ -136,20 +157,11 @@ begin
     end;
     did := did + cardinality(ids);
 
-    with mine as materialized (
-        select u.request_id, u.attempt, u.slot from mrprompt.usage u where u.user_id = person limit max_rows for no key update skip locked
-    )
-    update mrprompt.usage u
-    set user_id = nobody, agent_name = null, provider_request_id = null,
-        key_id = (select k.id from mrprompt.api_keys k where k.id = u.key_id and k.user_id is null)
-    from mine m
-    where u.request_id = m.request_id and u.attempt = m.attempt and u.slot = m.slot;
-    get diagnostics part = row_count;
-    return did + part;
+    return did;
 end
 $$;
 comment on function mrprompt_internal.forget_rows(uuid, integer) is
-    'Removes what a person has beside requests, and makes the rows of the ledger and of the audit log nobody''s; answers how many rows it touched.';
+    'Removes what a person has beside requests, and makes the rows of the ledger, the roll-ups and the audit log nobody''s; answers how many rows it touched.';
 
 create function mrprompt_internal.forget_some(max_rows integer) returns integer
     language plpgsql set search_path = pg_catalog, pg_temp

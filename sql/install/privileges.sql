@@ -41,8 +41,7 @@ grant usage on schema mrprompt_internal to mrprompt_fetcher;
 -- Reading. Row-level security decides which rows.
 grant select on mrprompt.users to mrprompt_user, mrprompt_analyst, mrprompt_admin;
 grant select on mrprompt.requests, mrprompt.responses, mrprompt.deltas, mrprompt.requests_in_flight to mrprompt_user, mrprompt_admin;
-grant select on mrprompt.usage, mrprompt.usage_by_day, mrprompt.usage_by_user, mrprompt.usage_by_model, mrprompt.usage_by_provider,
-    mrprompt.usage_by_key, mrprompt.usage_by_agent to mrprompt_user, mrprompt_analyst, mrprompt_admin;
+grant select on mrprompt.usage to mrprompt_user, mrprompt_analyst, mrprompt_admin;
 grant select on mrprompt.providers, mrprompt_internal.provider_presets, mrprompt_internal.provider_rows,
     mrprompt.prices, mrprompt.price_versions, mrprompt_internal.price_presets, mrprompt_internal.price_rows,
     mrprompt.models, mrprompt_internal.model_presets, mrprompt_internal.model_rows

@@ -94,19 +94,6 @@ comment on function mrprompt.recompute_cost(timestamptz, timestamptz, boolean) i
     'stand in mrprompt.prices for their time; newly_priced had no cost. With apply, housekeeping changes the ledger, the budgets that were '
     'charged and the roll-ups accordingly, soon after this commits; mrprompt.audit_log says when it was asked for and when done. PT400.';
 
-create function mrprompt_internal.adjust_rollups(ids uuid[], sign integer) returns void
-    language plpgsql set search_path = pg_catalog, pg_temp
-as $$
-begin
-    -- The roll-ups come with the files behind this one, or not yet.
-    if to_regprocedure('mrprompt_internal.recount(uuid[], integer)') is not null then
-        execute 'select mrprompt_internal.recount($1, $2)' using ids, sign;
-    end if;
-end
-$$;
-comment on function mrprompt_internal.adjust_rollups(uuid[], integer) is
-    'Takes the ledger rows of these requests out of the roll-ups (sign -1), or puts them in (1): before and after they change.';
-
 create function mrprompt_internal.recompute_some(max_rows integer) returns integer
     language plpgsql set search_path = pg_catalog, pg_temp
 as $$
@@ -139,11 +126,11 @@ begin
     from mrprompt_internal.costs_now(task.from_, task.to_, task.reached, last) n
     where (n.new_cost, n.new_price) is distinct from (n.old_cost, n.old_price);
     if changed.rows > 0 then
-        perform mrprompt_internal.adjust_rollups(changed.requests, -1);
+        perform mrprompt_internal.recount(changed.requests, -1);
         update mrprompt.usage u set cost = n.cost, price_id = n.price_id, price_known = true
         from unnest(changed.ids, changed.attempts, changed.slots, changed.costs, changed.prices) n (request_id, attempt, slot, cost, price_id)
         where u.request_id = n.request_id and u.attempt = n.attempt and u.slot = n.slot;
-        perform mrprompt_internal.adjust_rollups(changed.requests, 1);
+        perform mrprompt_internal.recount(changed.requests, 1);
         c_ids := array(select distinct i from unnest(changed.counters) t, unnest(t::bigint[]) i order by i);
         perform from mrprompt_internal.budget_counters k where k.id = any (c_ids) order by k.id for update;
         update mrprompt_internal.budget_counters k set spent = k.spent + s.difference

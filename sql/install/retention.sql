@@ -5,12 +5,15 @@ create table mrprompt_internal.prunings (
     rows bigint not null default 0,
     last_at timestamptz,
     reached uuid,
-    id uuid primary key default mrprompt_internal.uuidv7()
+    id uuid primary key default mrprompt_internal.uuidv7(),
+    cutoff timestamptz
 );
 -- kind is no key: a restore must not collide with what was pruned here in the meantime; the view sums.
 comment on table mrprompt_internal.prunings is 'What has been pruned so far; its rows are the locks of those who prune.';
 comment on column mrprompt_internal.prunings.reached is
     'Up to here this round has looked; the next call goes on behind it. So old rows that must stay, such as queued ones, are stepped over.';
+
+comment on column mrprompt_internal.prunings.cutoff is 'Rows of before this time may be gone.';
 
 alter table mrprompt_internal.prunings enable row level security;
 
@@ -94,6 +97,72 @@ $$;
 comment on function mrprompt_internal.remove_requests(uuid[], uuid) is
     'Removes requests, locked by the caller, with all that belongs to them. One that a row of the app refers to stays, emptied, as new_owner''s.';
 
+create function mrprompt_internal.slot_state(slot integer, out oldest uuid, out newest uuid)
+    language plpgsql stable set search_path = pg_catalog, pg_temp
+as $$
+begin
+    -- The ends of its primary key.
+    execute format('select (select request_id from mrprompt.usage_%1$s order by request_id limit 1),
+        (select request_id from mrprompt.usage_%1$s order by request_id desc limit 1)', lpad(slot::text, 2, '0')) into oldest, newest;
+end
+$$;
+comment on function mrprompt_internal.slot_state(integer) is 'The first and the last request of a partition of the ledger; null: it is empty.';
+
+create function mrprompt_internal.queued_slots(bound uuid) returns integer[]
+    language sql stable set search_path = pg_catalog, pg_temp
+begin atomic
+    select coalesce(array_agg(distinct mrprompt_internal.slot_of(q.request_id)::int), '{}') from mrprompt_internal.queue q where q.request_id < bound;
+end;
+comment on function mrprompt_internal.queued_slots(uuid) is 'Partitions of the ledger that requests in the queue, older than bound, belong to.';
+
+create function mrprompt_internal.slots_by_row(bound uuid) returns integer[]
+    language sql stable set search_path = pg_catalog, pg_temp
+begin atomic
+    select coalesce(array_agg(n), '{}') from generate_series(0, 15) n, mrprompt_internal.slot_state(n) s
+    where s.oldest < bound
+      and (n = any (mrprompt_internal.queued_slots(bound))
+           or date_trunc('month', mrprompt_internal.uuid_time(s.oldest), 'UTC') <> date_trunc('month', mrprompt_internal.uuid_time(s.newest), 'UTC'));
+end;
+comment on function mrprompt_internal.slots_by_row(uuid) is
+    'Partitions of the ledger that cannot be emptied as a whole: they hold more than one month (what is kept goes further back than the ring), '
+    'or rows of a request that is queued still.';
+
+create function mrprompt_internal.truncate_slot(cutoff timestamptz) returns integer
+    language plpgsql set search_path = pg_catalog, pg_temp set plan_cache_mode = force_custom_plan set enable_seqscan = off
+as $$
+declare
+    bound constant uuid := mrprompt_internal.uuid_at(cutoff);
+    partition_ text;
+    rows bigint;
+    wanted boolean;
+begin
+    for slot in 0..15 loop
+        continue when not coalesce((select s.newest < bound from mrprompt_internal.slot_state(slot) s), false);
+        partition_ := 'mrprompt.usage_' || lpad(slot::text, 2, '0');
+        begin
+            -- Nobody is waited for, and nobody brings a row meanwhile.
+            execute format('lock table %s in access exclusive mode nowait', partition_);
+        exception when lock_not_available then
+            continue;
+        end;
+        execute format('select exists (select from %s where finished_at >= $1)', partition_) into wanted using cutoff;
+        continue when wanted or slot = any (mrprompt_internal.queued_slots(bound))
+            or not (select s.newest < bound from mrprompt_internal.slot_state(slot) s);
+        -- Counting a large one takes longer than the rest: then it is what the last vacuum found.
+        rows := (select c.reltuples from pg_class c where c.oid = partition_::regclass and pg_relation_size(c.oid) > 16777216);
+        if coalesce(rows, -1) < 0 then
+            execute format('select count(*) from %s', partition_) into rows;
+        end if;
+        execute format('truncate %s', partition_);
+        return least(rows, 2147483647);
+    end loop;
+    return 0;
+end
+$$;
+comment on function mrprompt_internal.truncate_slot(timestamptz) is
+    'Empties a partition of the ledger whose every row is of before cutoff, of requests of before cutoff that are not in the queue; answers how '
+    'many rows it had (about, if many). At most one a call; one that is being read is left for later.';
+
 create function mrprompt_internal.prune_kind(kind text, cutoff timestamptz, start uuid, max_rows integer, out pruned integer, out reached uuid)
     language plpgsql set search_path = pg_catalog, pg_temp
 as $$
@@ -101,6 +170,7 @@ declare
     bound constant uuid := mrprompt_internal.uuid_at(cutoff);
     due uuid[];
     fitting uuid[];
+    by_row integer[];
 begin
     -- Each branch looks at max_rows entries of the primary key, and removes those that are old enough.
     if kind = 'requests' then
@@ -167,9 +237,18 @@ begin
         select (select count(*) from gone), case when count(*) = max_rows then (array_agg(s.request_id order by s.request_id desc))[1] end
         into pruned, reached from seen s;
     elsif kind = 'usage' then
+        -- Kept for months, the ledger goes by the month, except where it cannot.
+        if cutoff < clock_timestamp() - interval '62 days' then
+            pruned := mrprompt_internal.truncate_slot(cutoff);
+            by_row := mrprompt_internal.slots_by_row(bound);
+            if pruned > 0 or by_row = '{}' then
+                reached := nullif(start, '00000000-0000-0000-0000-000000000000');
+                return;
+            end if;
+        end if;
         with seen as materialized (
             select u.request_id, u.attempt, u.slot, u.finished_at from mrprompt.usage u
-            where u.request_id > start and u.request_id < bound order by u.request_id limit max_rows
+            where u.request_id > start and u.request_id < bound and (by_row is null or u.slot = any (by_row)) order by u.request_id limit max_rows
         ), gone as (
             delete from mrprompt.usage u using seen s
             where u.request_id = s.request_id and u.attempt = s.attempt and u.slot = s.slot and s.finished_at < cutoff
@@ -227,29 +306,35 @@ declare
     did int := 0;
     part record;
     mark record;
-    cutoff timestamptz;
+    before timestamptz;
 begin
     for part in select k.kind, k.setting from mrprompt_internal.retention_kinds() k loop
-        cutoff := mrprompt_internal.retention_cutoff(part.setting);
-        continue when cutoff is null;
+        before := mrprompt_internal.retention_cutoff(part.setting);
+        if part.kind = 'usage' then
+            -- What is not in the roll-ups yet stays.
+            before := case when before is not null then (select least(before, w.rolled_up_to) from mrprompt_internal.usage_watermark w where w.rolled_up_to > '-infinity') end;
+        end if;
+        continue when before is null;
         select p.ctid, p.reached into mark from mrprompt_internal.prunings p where p.kind = part.kind limit 1 for update skip locked;
         -- Somebody else is at it.
         continue when not found and exists (select from mrprompt_internal.prunings p where p.kind = part.kind);
         declare
             step record;
         begin
-            select * into step from mrprompt_internal.prune_kind(part.kind, cutoff,
+            select * into step from mrprompt_internal.prune_kind(part.kind, before,
                 coalesce(mark.reached, '00000000-0000-0000-0000-000000000000'), max_rows);
             if step.pruned = 0 and step.reached is not distinct from mark.reached then
                 continue;
             end if;
             if mark.ctid is null then
-                insert into mrprompt_internal.prunings (kind, rows, last_at, reached)
-                values (part.kind, step.pruned, case when step.pruned > 0 then clock_timestamp() end, step.reached);
+                insert into mrprompt_internal.prunings (kind, rows, last_at, reached, cutoff)
+                values (part.kind, step.pruned, case when step.pruned > 0 then clock_timestamp() end, step.reached,
+                    case when step.pruned > 0 then before end);
             else
                 update mrprompt_internal.prunings p
                 set rows = p.rows + step.pruned, reached = step.reached,
-                    last_at = case when step.pruned > 0 then clock_timestamp() else p.last_at end
+                    last_at = case when step.pruned > 0 then clock_timestamp() else p.last_at end,
+                    cutoff = case when step.pruned > 0 then greatest(before, p.cutoff) else p.cutoff end
                 where p.ctid = mark.ctid;
             end if;
             did := did + step.pruned;

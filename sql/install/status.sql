@@ -184,6 +184,16 @@ begin
            or (n.nspname in ('mrprompt', 'mrprompt_internal') and l.mode in ('RowShareLock', 'ShareLock', 'ShareRowExclusiveLock', 'ExclusiveLock', 'AccessExclusiveLock')))
     group by a.pid, a.usename, a.state, a.xact_start;
     return query
+    select 'warning', format('Usage is rolled up to %s ago only; reports read what came since from the ledger.',
+            date_trunc('second', clock_timestamp() - greatest(w.rolled_up_to, '2000-01-01'))),
+        coalesce((
+            select format('Prepared transaction %s (of %s): commit prepared or rollback prepared %1$L', x.gid, x.owner)
+            from pg_prepared_xacts x where x.prepared < w.next_close order by x.prepared limit 1), (
+            select format('Session %s (%s, since %s): select pg_terminate_backend(%1$s) ends it.', a.pid, a.usename, date_trunc('second', clock_timestamp() - a.xact_start))
+            from pg_stat_activity a where a.backend_xid is not null and a.xact_start < w.next_close order by a.xact_start limit 1),
+            'It catches up by itself, a step at each call of tend.')
+    from mrprompt_internal.rollup_lag() w;
+    return query
     select 'warning', format('%s answers of the last day have no price: %s.', sum(t.n),
             string_agg(format('%s at %s (%s)', t.model, t.provider, t.n), ', ' order by t.n desc) filter (where t.place <= 3)),
         'insert into mrprompt.prices (provider, model, input, output) values (…): USD per token. It holds from then on; this goes within a day.'

@@ -244,6 +244,14 @@ begin
 
     -- Apps' locks and triggers can stand in the way of these: of these alone.
     begin
+        -- Not before a restore in many transactions may be through, which brings roll-ups of its own.
+        if exists (select from mrprompt_internal.homes h where h.since < now() - interval '1 hour') then
+            did := did + mrprompt_internal.roll_up(10 * max_rows);
+        end if;
+    exception when lock_not_available then null;
+        when others then raise warning 'mrprompt cannot roll up the ledger: %', sqlerrm;
+    end;
+    begin
         did := did + mrprompt_internal.prune(max_rows);
     exception when lock_not_available then null;
         when others then raise warning 'mrprompt cannot prune: %', sqlerrm;

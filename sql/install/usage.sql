@@ -1,4 +1,4 @@
--- The ledger: one row per attempt, in a ring of sixteen monthly partitions; and the views that analysts read.
+-- The ledger: one row per attempt, in a ring of sixteen monthly partitions. What analysts read of it stands in rollups.sql and reports.sql.
 
 create table mrprompt.usage (
     request_id uuid not null,
@@ -39,7 +39,7 @@ create table mrprompt.usage (
     primary key (request_id, attempt, slot)
 ) partition by list (slot);
 create index usage_user on mrprompt.usage (user_id, finished_at);
-create index usage_time on mrprompt.usage using brin (finished_at);
+create index usage_time on mrprompt.usage using brin (finished_at) with (pages_per_range = 32, autosummarize = on);
 comment on table mrprompt.usage is 'What every attempt used and cost: append-only but for recompute_cost() and forget_user(), exactly one row per attempt.';
 comment on column mrprompt.usage.slot is 'The partition: the month of the request, modulo 16.';
 comment on column mrprompt.usage.outcome is
@@ -93,41 +93,3 @@ begin
     end loop;
 end
 $ring_policies$;
-
--- Each view sums the same figures over another dimension.
-do $views$
-declare
-    dimension record;
-begin
-    for dimension in
-        select * from (values
-            ('usage_by_day', '(finished_at at time zone ''UTC'')::date as day', 'day (UTC)'),
-            ('usage_by_user', 'user_id', 'user'),
-            ('usage_by_model', 'provider, model', 'model'),
-            ('usage_by_provider', 'provider', 'provider'),
-            ('usage_by_key', 'key_id', 'key'),
-            ('usage_by_agent', 'agent_name', 'agent name')) as d (name, columns, title)
-    loop
-        execute format($view$
-            create view mrprompt.%I with (security_invoker = true) as
-            select %s,
-                count(distinct request_id) as requests,
-                count(*) as attempts,
-                count(*) filter (where outcome = 'failed') as failed_attempts,
-                sum(prompt_tokens) as prompt_tokens,
-                sum(completion_tokens) as completion_tokens,
-                sum(cached_tokens) as cached_tokens,
-                sum(cache_write_tokens) as cache_write_tokens,
-                sum(reasoning_tokens) as reasoning_tokens,
-                sum(cost) as cost,
-                count(*) filter (where cost is null) as attempts_of_unknown_cost,
-                round(avg(first_token_ms)) as avg_first_token_ms,
-                round(avg(total_ms)) as avg_total_ms
-            from mrprompt.usage group by %s$view$,
-            dimension.name, dimension.columns, case when dimension.name = 'usage_by_model' then '1, 2' else '1' end);
-        execute format('comment on view mrprompt.%I is %L', dimension.name,
-            'Usage and cost (USD) by ' || dimension.title || ': a user sees his own, an analyst everybody''s.');
-    end loop;
-end
-$views$;
-

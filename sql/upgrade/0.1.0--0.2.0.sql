@@ -139,11 +139,11 @@ begin
             add column above_tokens bigint not null default 0 constraint above_tokens_is_not_negative check (above_tokens >= 0),
             add column id uuid not null default mrprompt_internal.uuidv7(),
             add column replaced_at timestamptz,
-            drop constraint %I,
-            add primary key (id)', name, name || '_pkey');
+            drop constraint %I', name, name || '_pkey');
     end loop;
 end
 $prices$;
+alter table mrprompt_internal.price_presets add primary key (id);
 drop view mrprompt.prices;
 drop function mrprompt_internal.price_at(text, text, text, timestamptz);
 

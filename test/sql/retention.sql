@@ -88,7 +88,7 @@ select * from t.kept();
 select t.old('done', '99 days', count => 25);
 select * from t.prune('responses', now() - interval '90 days', 10);
 select * from t.prune('attempts', now() - interval '90 days', 10);
-select sum(pruned), max(pruned) from t.prune('usage', now() - interval '90 days', 10);
+select sum(pruned), max(pruned) from t.prune('usage', now() - interval '60 days', 10);
 select * from t.kept();
 do $$ begin perform t.reset(); truncate mrprompt_internal.attempt_errors; end $$;
 -- a stream goes whole, and a step takes few of them
@@ -120,6 +120,34 @@ select t.label(id) as label, payload::text from mrprompt.requests where metadata
 drop table public.guarded;
 drop function public.forbid();
 drop table public.app;
+-- a ledger that is kept for months goes by the month: a slot of the ring is emptied when all of it is old
+set timezone = 'UTC';
+do $$ begin perform t.reset(); truncate mrprompt_internal.attempt_errors; end $$;
+create function t.slots() returns table (slot smallint, months text, rows bigint) language sql as $$
+    select u.slot, string_agg(distinct to_char(mrprompt_internal.uuid_time(u.request_id) at time zone 'UTC', 'YYYY-MM'), ' '), count(*)
+    from mrprompt.usage u group by 1 order by min(u.request_id::text) $$;
+create function t.drop_month(cutoff timestamptz) returns int language sql as $$
+    select pruned from mrprompt_internal.prune_kind('usage', cutoff, '00000000-0000-0000-0000-000000000000', 3) $$;
+select t.old('march', now() - '2025-03-10 12:00Z', count => 5), t.old('april', now() - '2025-04-10 12:00Z', count => 4), t.old('may', now() - '2025-05-10 12:00Z', count => 2);
+select * from t.slots();
+select t.drop_month('2025-03-10 11:00Z') as not_yet, t.drop_month('2025-03-10 13:00Z') as march, t.drop_month('2025-03-10 13:00Z') as once;
+select * from t.slots();
+-- not while a row of it ended later, nor while a request of it waits: then by the row
+update mrprompt.usage set finished_at = '2025-06-01 12:00Z' where request_id = (select min(request_id::text)::uuid from mrprompt.usage);
+select t.old('waiting', now() - '2025-05-09 12:00Z', 'queued');
+select t.drop_month('2025-05-20 12:00Z'), t.drop_month('2025-05-20 12:00Z'), t.drop_month('2025-05-20 12:00Z');
+select * from t.slots();
+-- nor where a month sixteen months later shares it
+select t.old('sixteen months on', now() - '2026-08-10 12:00Z', count => 2), t.old('april again', now() - '2025-04-20 12:00Z', count => 4);
+select * from t.slots();
+select t.drop_month('2025-07-01 12:00Z'), t.drop_month('2025-07-01 12:00Z'), t.drop_month('2025-07-01 12:00Z');
+select * from t.slots();
+-- once nothing of it waits, it goes as a whole
+delete from mrprompt_internal.queue;
+select t.drop_month('2025-07-01 12:00Z');
+select * from t.slots();
+reset timezone;
+drop function t.slots(), t.drop_month(timestamptz);
 -- a batch goes when its requests are gone
 truncate mrprompt.requests;
 insert into mrprompt.batches (id, user_id, name, total, created_at)
