@@ -483,13 +483,12 @@ comment on function mrprompt.alert_channel() is 'Admins: the channel to LISTEN o
 create function mrprompt_internal.notify_alerts() returns void
     language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$
+declare
+    alert uuid;
 begin
-    if exists (select from mrprompt.budget_alerts a where not a.notified) then
-        with told as (
-            update mrprompt.budget_alerts a set notified = true where not a.notified returning a.id
-        )
-        select pg_notify(mrprompt_internal.channel_name('alerts'), t.id::text) from told t;
-    end if;
+    for alert in update mrprompt.budget_alerts a set notified = true where not a.notified returning a.id loop
+        perform pg_notify(mrprompt_internal.channel_name('alerts'), alert::text);
+    end loop;
 end
 $$;
 comment on function mrprompt_internal.notify_alerts() is 'Part of notify_changes(): one notification per alert.';

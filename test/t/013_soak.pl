@@ -26,6 +26,10 @@ $node->safe_psql('postgres', qq(
     create role fetcher_login login in role mrprompt_fetcher;
     -- Failures are as many as they are: they shall open no cooldowns that grow (rate limits do open theirs).
     insert into mrprompt.providers (name, protocol, base_url, allow_http, allow_private, cooldown_percent) values ('fake', 'openai', '$base/v1', true, true, 0);
+    -- Money is held and charged all the while; nothing of it is refused.
+    insert into mrprompt.prices (provider, model, input, output) values ('fake', '*', 0.00000125, 0.00001003);
+    select mrprompt.set_budget('everybody', null, 1e6, 'none'), mrprompt.set_budget('user', '*', 1e6), mrprompt.set_budget('provider', 'fake', 1e6, 'hour'),
+        mrprompt.set_rate_limit('user', '*', requests_per_minute => 1e6, tokens_per_minute => 1e9, in_flight => 50);
     create table given (key text, id uuid);
     create table calls (key text, n int);
     create function words(n int) returns text language sql immutable as \$\$ select string_agg('w' || i, ' ' order by i) from generate_series(1, n) i \$\$;));
@@ -237,6 +241,9 @@ is(ask('select count(*) from mrprompt.requests'), $asked, 'so many requests ther
 is(ask('select breach, id, detail from breaches() limit 20'), '', 'no promise is broken for any of them');
 is(ask('select sum(attempts) from mrprompt.usage_by_provider'), ask('select sum(attempts) from mrprompt.requests'), 'the ledger adds up to the attempts');
 is(ask('select count(*) from mrprompt_internal.queue'), '0', 'the queue is empty');
+is(ask('select * from mrprompt.check_usage()'), '', 'every budget has spent what the ledger says, and holds nothing');
+is(ask('select count(*), sum(in_flight) from mrprompt_internal.limit_buckets'), '5|0', 'and nobody counts as in flight');
+cmp_ok(ask("select spent from mrprompt.budget_status where scope = 'everybody'"), '>', 0, 'something was spent');
 # Without these the run would have proved little.
 my %seen = map { split /\|/ } split /\n/, ask('select outcome, count(*) from mrprompt.usage group by 1');
 cmp_ok($seen{$_} // 0, '>', 0, "some attempts ended as $_ (" . ($seen{$_} // 0) . ')') for qw(succeeded failed cancelled unknown);

@@ -112,6 +112,8 @@ sql(q(
         end loop;
         perform mrprompt_internal.tend('{"limit": 1000}');
         commit;
+        perform mrprompt_internal.roll_up(200);
+        commit;
     end $$;
 
     -- What must be so, each as a query for what breaks it.
@@ -166,14 +168,15 @@ while ($done < $steps)
     ($more) = $more =~ /(\d+)\s*$/;
     $done += $more;
     # The first breach is the one to look at.
-    my $breaches = sql('select * from t.breaches() limit 5');
-    is($breaches, '', "after $done steps ledger, counters and holds agree") or last;
+    my $breaches = sql('select * from t.breaches() limit 5; select * from mrprompt.check_usage() limit 5');
+    is($breaches, '', "after $done steps ledger, roll-ups, counters and holds agree") or last;
 }
 # Everything ends: nothing is left held.
 sql('do $$ begin for i in 1..3 loop perform t.settle(i, 2); end loop; end $$');
 is(sql('select count(*) from mrprompt_internal.queue where counters is not null'), '0', 'in the end nothing is held');
 is(sql('select sum(held) from mrprompt_internal.budget_counters'), '0.00000000', 'nor on any counter') or diag(sql('select * from mrprompt_internal.budget_counters where held <> 0'));
 is(sql('select * from t.breaches()'), '', 'and all agree still');
+is(sql("select sum(attempts) = (select count(*) from mrprompt.usage) from mrprompt.usage_by_day"), 't', 'the views count what the ledger has');
 cmp_ok(sql('select count(*) from mrprompt.usage where cost > 0'), '>', $steps / 20, 'attempts that cost something were among them');
 cmp_ok(sql("select count(*) from mrprompt.requests where error_type = 'budget_exceeded'"), '>', 0, 'and requests that a budget refused late');
 done_testing();
