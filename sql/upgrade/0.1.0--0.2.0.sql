@@ -144,6 +144,7 @@ begin
 end
 $prices$;
 alter table mrprompt_internal.price_presets add primary key (id);
+alter table mrprompt_internal.price_rows add primary key (id);
 drop view mrprompt.prices;
 drop function mrprompt_internal.price_at(text, text, text, timestamptz);
 

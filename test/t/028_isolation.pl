@@ -129,7 +129,7 @@ is(calmly('analyst', "select r.name $reads, t.marks m where a.answer ~ m.words")
 like(as('admin', "select string_agg(r.name, ' ') $reads, t.marks m where a.answer ~ m.words"), qr/mrprompt.requests/, 'an admin does');
 like(as('ann', "select string_agg(r.name, ' ' order by r.name) $reads where a.answer ~ 'anns'"), qr/attempts.*batch_progress.*deltas.*failed_requests.*responses.*attempt_errors/s, 'ann sees what is hers');
 is(as('admin', "select string_agg(r.name, ' ' order by r.name) $reads where a.state = 'done' and r.name like 'mrprompt_internal.%'"),
-    'mrprompt_internal.attempt_errors mrprompt_internal.forgets mrprompt_internal.model_presets mrprompt_internal.model_rows mrprompt_internal.price_presets mrprompt_internal.price_rows mrprompt_internal.provider_presets mrprompt_internal.provider_rows',
+    'mrprompt_internal.attempt_errors mrprompt_internal.forgets mrprompt_internal.model_presets mrprompt_internal.model_rows mrprompt_internal.price_presets mrprompt_internal.price_rows mrprompt_internal.provider_presets mrprompt_internal.provider_rows mrprompt_internal.usage_rollups mrprompt_internal.usage_watermark',
     'inside an admin reads what views show, and neither queue nor sealed things');
 is(calmly('reader', "select r.name $reads where a.answer <> '' and r.relkind <> 'S'"), '', 'who reads all data by pg_read_all_data sees no row');
 is(as($_, 'select state from t.attempt($$select encrypted_key from mrprompt.api_keys$$, true)'), '42501', "$_ reads no sealed key") for @all;
