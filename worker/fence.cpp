@@ -117,6 +117,9 @@ constexpr const char* kRefused[] = {
     // memory and messages shared with others
     "shmget", "shmat", "shmctl", "semget", "semop", "semtimedop", "semctl", "msgget", "msgsnd", "msgrcv",
     "msgctl", "mq_open", "mq_unlink",
+    // names of files: Landlock forbids these too, where the kernel has it
+    "unlink", "unlinkat", "rename", "renameat", "renameat2", "link", "linkat", "symlink", "symlinkat",
+    "mkdir", "mkdirat", "rmdir", "mknod", "mknodat",
     // what Landlock does not know of files
     "chmod", "fchmod", "fchmodat", "fchmodat2", "chown", "fchown", "lchown", "fchownat", "utime", "utimes",
     "futimesat", "utimensat", "setxattr", "lsetxattr", "fsetxattr", "setxattrat", "removexattr",

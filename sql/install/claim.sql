@@ -25,15 +25,15 @@ $$;
 comment on function mrprompt_internal.end_unusable(uuid[]) is
     'Ends claimed requests that have lost their provider or their key since they were made.';
 
-create function mrprompt_internal.hand_out(
-    ids uuid[], out shapes json, out jobs json, out usable uuid[],
-    out key_ids uuid[], out owners uuid[], out providers text[], out sealed text[])
+create function mrprompt_internal.keys_of(
+    ids uuid[], out key_ids uuid[], out owners uuid[], out providers text[], out sealed text[], out hashes text[])
     language plpgsql set search_path = pg_catalog, pg_temp
 as $$
 begin
+    -- The secret and its hash by one snapshot: what is said of it later is noted at the secret that was sent.
     select array_agg(k.id order by k.id), array_agg(k.user_id order by k.id),
-        array_agg(k.provider::text order by k.id), array_agg(k.encrypted_key order by k.id)
-    into key_ids, owners, providers, sealed
+        array_agg(k.provider::text order by k.id), array_agg(k.encrypted_key order by k.id), array_agg(k.key_hash order by k.id)
+    into key_ids, owners, providers, sealed, hashes
     from mrprompt.api_keys k
     where k.id = any (array(select distinct r.key_id from mrprompt.requests r where r.id = any (ids))) and k.revoked_at is null;
     if key_ids is not null then
@@ -44,7 +44,15 @@ begin
             where l.id = any (key_ids) and (l.last_used is null or l.last_used < clock_timestamp() - interval '1 minute')
             for no key update skip locked));
     end if;
+end
+$$;
+comment on function mrprompt_internal.keys_of(uuid[]) is 'The keys of requests, sealed, and of each the hash; notes that they are used.';
 
+create function mrprompt_internal.hand_out(
+    ids uuid[], key_ids uuid[], providers text[], out shapes json, out jobs json, out usable uuid[])
+    language plpgsql set search_path = pg_catalog, pg_temp
+as $$
+begin
     with used as materialized (
         select p.name, row_number() over (order by p.name) - 1 as place, json_build_object(
                 'name', p.name, 'protocol', p.protocol, 'base_url', p.base_url, 'path', p.path, 'verify_path', p.verify_path, 'auth', p.auth,
@@ -75,8 +83,8 @@ begin
           select from mrprompt_internal.key_users u where u.key_id = r.key_id and (u.user_id is null or u.user_id = r.user_id)))));
 end
 $$;
-comment on function mrprompt_internal.hand_out(uuid[]) is
-    'Claimed requests as a fetcher gets them: the rows of their providers, the jobs, and their sealed keys; usable: those that still have '
+comment on function mrprompt_internal.hand_out(uuid[], uuid[], text[]) is
+    'Claimed requests as a fetcher gets them beside their keys: the rows of their providers, and the jobs; usable: those that still have '
     'their provider, and a key that their user may use.';
 
 create function mrprompt_internal.claim(
@@ -103,6 +111,7 @@ declare
     jobs json;
     shapes json;
     usable uuid[];
+    hashes text[];  -- of key_ids
     wished record;
     withheld text[];
 begin
@@ -209,11 +218,13 @@ begin
         return;
     end if;
 
+    select k.key_ids, k.owners, k.providers, k.sealed, k.hashes into key_ids, owners, providers, sealed, hashes
+    from mrprompt_internal.keys_of(ids) k;
     with taken as (
         update mrprompt_internal.queue q
         set fetcher_id = fetcher.id, attempt = q.attempt + 1, claimed_at = moment, hold = w.hold, counters = w.counters::bigint[],
             buckets = w.buckets::bigint[], reserved = w.reserved, output_limit = w.output_limit,
-            key_hash = (select k.key_hash from mrprompt.api_keys k where k.id = q.key_id)
+            key_hash = hashes[array_position(key_ids, q.key_id)]
         from unnest(ids, held, held_on, counted_in, reservations, limits) w (id, hold, counters, buckets, reserved, output_limit)
         where q.request_id = w.id
         returning q.request_id, q.attempt
@@ -232,9 +243,7 @@ begin
         on conflict (request_id, seq) do nothing;
     end if;
 
-    select h.key_ids, h.owners, h.providers, h.sealed, h.shapes, h.jobs, h.usable
-    into key_ids, owners, providers, sealed, shapes, jobs, usable
-    from mrprompt_internal.hand_out(ids) h;
+    select h.shapes, h.jobs, h.usable into shapes, jobs, usable from mrprompt_internal.hand_out(ids, key_ids, providers) h;
     if cardinality(usable) is distinct from cardinality(ids) then
         perform mrprompt_internal.end_unusable(array(select i.id from unnest(ids) i (id) where i.id <> all (coalesce(usable, '{}'))));
     end if;

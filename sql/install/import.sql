@@ -62,7 +62,8 @@ as $$
 declare
     most constant int := least(greatest(coalesce(max_rows, 10000), 1), 10000);
     missing text;
-    taken bigint;
+    place text;
+    taken int := 0;
 begin
     perform mrprompt_internal.conceal_adoption();
     perform mrprompt_internal.require_admin('adopt keys');
@@ -74,14 +75,17 @@ begin
             detail = format('It lacks %s.', missing),
             hint = 'Its columns: id, user_id, provider, encrypted_key, and where it has them metadata, last_used, created_at, updated_at.';
     end if;
-    -- The table is read with the caller's own rights.
-    return query execute format(
-        'select a.*
-         from (select s.* from %s s cross join lateral (select coalesce(s.id::text, '''') collate "C" as place) p
-               where $3 is null or p.place > $3 order by p.place limit $4) t
-         cross join lateral mrprompt_internal.adopt_row(to_jsonb(t), $1, $2) a order by a.id', source)
-        using old_key, associated_data, after, most;
-    get diagnostics taken = row_count;
+    -- The table is read with the caller's own rights. From a row without an id nobody could go on: such come with the last page.
+    for place, id, user_id, provider, outcome, reason in execute format(
+        'select t.place, a.*
+         from (select to_jsonb(s) as source_row, s.id::text collate "C" as place from %s s
+               where $3 is null or s.id is null or s.id::text collate "C" > $3 order by place limit $4) t
+         cross join lateral mrprompt_internal.adopt_row(t.source_row, $1, $2) a order by t.place', source)
+        using old_key, associated_data, after, most
+    loop
+        taken := taken + (place is not null)::int;
+        return next;
+    end loop;
     if taken = most then
         raise notice 'there may be more rows than these %', most using hint = 'Once this has committed, go on with after => the last id.';
     end if;
@@ -90,7 +94,7 @@ $$;
 comment on function mrprompt.adopt_api_keys(regclass, text, text, text, integer) is
     'Admins: takes over a table of API keys that were sealed elsewhere (see import_key), with their ids, owners and times; a report row for each: '
     'adopted, present (its id is there already) or failed, with the reason. May be called again. In the order of the ids, those behind `after`, '
-    'max_rows (10000 at most) at a time. PT400: no such table.';
+    'max_rows (10000 at most) at a time; rows without an id come with the last ones. PT400: no such table.';
 
 grant execute on function mrprompt.import_key to mrprompt_user, mrprompt_admin;
 grant execute on function mrprompt.adopt_api_keys, mrprompt_internal.adopt_row, mrprompt_internal.conceal_adoption to mrprompt_admin;

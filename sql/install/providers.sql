@@ -130,6 +130,7 @@ declare
     changed text[];
     broken text;
     lacking text;
+    written bigint;
     -- As far as it may be shown.
     address text;
 begin
@@ -192,6 +193,11 @@ begin
     if changed is not null then
         execute (select format('update mrprompt_internal.provider_rows r set (%s) = row(%s) where r.name = $1.name',
                      string_agg(quote_ident(c), ', '), string_agg('$1.' || quote_ident(c), ', ')) from unnest(changed) c) using row_;
+        get diagnostics written = row_count;
+        if written = 0 then
+            raise exception using errcode = 'PT409', message = format('somebody else has just removed provider %s', old.name),
+                detail = 'Nothing was changed.', hint = 'select * from mrprompt.providers';
+        end if;
     end if;
     return new;
 exception when check_violation or not_null_violation then

@@ -18,7 +18,7 @@ namespace {
 
 std::optional<Secret> from_any_base64(std::string_view text) {
     std::string plain;
-    plain.reserve(text.size() + 2);
+    plain.reserve(text.size() + 3);  // with its padding, right or wrong: no copy is left behind
     for (const char c : text) {
         if (c == '\n' || c == '\r' || c == ' ' || c == '\t') continue;
         plain += c == '-' ? '+' : c == '_' ? '/' : c;

@@ -6,7 +6,8 @@ namespace mrprompt {
 
 // From now on, where this library is loaded, whatever is logged of a statement that names a function that
 // takes a secret is logged without the statement, its parameters and its context: an error by its SQLSTATE,
-// a duration by its figure; the client still gets all of it. It covers what is logged before such a function
+// a duration by its figure, a command such as DROP up to its first literal; the client still gets all of it.
+// Neither are its literals in what statistics are kept by. It covers what is logged before such a function
 // runs (log_statement, a misspelt argument), so it is complete only where the library is preloaded. Called
 // once, from _PG_init.
 void install_log_guard();

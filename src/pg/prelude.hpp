@@ -30,6 +30,7 @@ extern "C" {
 #include <commands/extension.h>
 #include <common/hashfn.h>
 #include <common/jsonapi.h>
+#include <executor/executor.h>
 #include <executor/spi.h>
 #include <fmgr.h>
 #include <funcapi.h>
@@ -38,6 +39,7 @@ extern "C" {
 #include <nodes/parsenodes.h>
 #include <nodes/pathnodes.h>
 #include <optimizer/plancat.h>
+#include <optimizer/planner.h>
 #include <parser/analyze.h>
 #include <pgstat.h>
 #include <port/atomics.h>

@@ -187,6 +187,12 @@ void try_files(const std::string& place) {
     tell("link", symlink("/", (place + "/link").c_str()));
     tell("rename", rename((place + "/mine").c_str(), (place + "/mine2").c_str()));
     tell("unlink", unlink((place + "/mine2").c_str()));
+    tell("remove-directory", rmdir((place + "/directory").c_str()));
+    tell("hard-link", link((place + "/secret").c_str(), (place + "/mine3").c_str()));
+    tell("make-fifo", mkfifo((place + "/mine4").c_str(), 0600));
+    tell("linkat", linkat(AT_FDCWD, (place + "/secret").c_str(), AT_FDCWD, (place + "/mine5").c_str(), 0));
+    tell("renameat2", syscall(SYS_renameat2, AT_FDCWD, (place + "/mine5").c_str(), AT_FDCWD,
+                              (place + "/mine6").c_str(), 0));
     tell("device", opened("/dev/zero", O_RDONLY));
     tell("chmod", chmod(place.c_str(), 0755));
     tell("fchmodat2", syscall(452, AT_FDCWD, place.c_str(), 0755, 0));

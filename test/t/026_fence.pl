@@ -30,7 +30,7 @@ note $fenced_text;
 
 # What a process of the server's user can do, and one behind the fence cannot; by which version of Landlock.
 my %by_landlock = ('read-secret' => 1, 'read-passwd' => 1, 'read-passwd-in-thread' => 1, 'read-process' => 1, 'list-directory' => 1, 'list-etc-ssl' => 1,
-    'make-directory' => 1, 'link' => 1, 'rename' => 1, 'device' => 1,
+    'device' => 1,
     'bind' => 4);
 for my $deed (sort keys %by_landlock)
 {
@@ -41,6 +41,7 @@ for my $deed (sort keys %by_landlock)
     }
 }
 my %by_seccomp = (map({ $_ => 'EPERM' } qw(write create create-in-tmp open-writing open-truncating creat chmod fchmodat2 chown touch truncate
+        make-directory remove-directory link hard-link linkat rename renameat2 unlink make-fifo
         execve execveat fork spawn signal signal-thread signal-by-fcntl signal-by-wide-fcntl signal-by-FIOSETOWN signal-by-SIOCSPGRP pidfd_open
         shared-memory socketpair-datagram socketpair-raw socketpair-packets listen)),
     openat2 => 'ENOSYS', 'unix-socket' => 'EAFNOSUPPORT');

@@ -166,6 +166,10 @@ is(sql($part =~ s/, reason//r), '1 present; 2 present', 'some rows at a time');
 is(sql($part =~ s/null, 2/'$two', 2/r =~ s/, reason//r), '3 failed; 4 failed', 'and those behind them');
 sql(qq(update old_keys set provider = 'fake' where id = '$three'));
 is(sql($adopt =~ s/, reason//r), '1 present; 2 present; 3 adopted; 4 failed; 5 failed; 6 failed', 'called again, it takes what can be taken now');
+sql(q(insert into old_keys (provider) values ('fake'), ('fake')));
+is(sql($part =~ s/, reason//r), '1 present; 2 present', 'rows without an id come after the others, which can be gone on from');
+is(sql($part =~ s/null, 2/'$three', 4/r =~ s/, reason//r), '4 failed; 5 failed; 6 failed; failed', 'with the last page');
+unlike(($node->psql('postgres', $part =~ s/null, 2/'00000000-0000-4000-8000-000000000006', 2/r))[2], qr/more rows/, 'which says that it is the last');
 like(failure(qq(select * from mrprompt.adopt_api_keys('pg_class', '$old_key'))), qr/pg_class is no table of API keys.*It lacks id, user_id, provider, encrypted_key/s, 'another table is refused');
 like(failure(qq(select * from mrprompt.adopt_api_keys(null, '$old_key'))), qr/null is no table of API keys/, 'as is none');
 

@@ -2,21 +2,11 @@
 #include "crypto/digest.hpp"
 
 #include <gtest/gtest.h>
-#include <sanitizer/allocator_interface.h>
 
-#include <cstring>
+#include "freed_memory.hpp"
 
 namespace mrprompt {
 namespace {
-
-// Whether a block of memory was freed with these bytes in it.
-constexpr std::string_view kTelltale = "most of a key of 32 byt";
-bool freed_telltale = false;
-void look_at_freed(const volatile void* block) {
-    const void* const place = const_cast<const void*>(block);
-    const std::size_t size = __sanitizer_get_allocated_size(place);
-    if (size > 0 && memmem(place, size, kTelltale.data(), kTelltale.size()) != nullptr) freed_telltale = true;
-}
 
 std::string raw(std::string_view hex) {
     return std::string(from_hex(hex)->view());
@@ -78,11 +68,12 @@ TEST(Digest, base64_takes_one_spelling_only) {
 }
 
 TEST(Digest, base64_that_is_wrong_at_its_end_leaves_nothing_of_its_beginning_in_memory) {
-    __sanitizer_install_malloc_and_free_hooks([](const volatile void*, std::size_t) {}, &look_at_freed);
+    constexpr std::string_view kTelltale = "most of a key of 32 byt";
+    const FreedMemory freed(kTelltale);
     EXPECT_EQ(from_base64(to_base64(kTelltale).append("ZQ==")).has_value(), false);
-    EXPECT_FALSE(freed_telltale);
+    EXPECT_FALSE(freed.held_secret());
     EXPECT_TRUE(from_base64(to_base64(kTelltale)).has_value());
-    EXPECT_TRUE(freed_telltale) << "the test cannot see what is freed";
+    EXPECT_TRUE(freed.held_secret()) << "the test cannot see what is freed";
 }
 
 }  // namespace

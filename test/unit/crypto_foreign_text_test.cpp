@@ -5,6 +5,8 @@
 
 #include <string>
 
+#include "freed_memory.hpp"
+
 namespace mrprompt {
 namespace {
 
@@ -44,6 +46,16 @@ TEST(ForeignText, says_what_is_wrong) {
         EXPECT_EQ(why_not(kUnbound, key), "bad_key");
     for (const char* text : {"", "====", "no base64", "AAAA", "ZGVmZ2hpamtsbW5vO3DzEhyaIrNOGyuAtQtH"})
         EXPECT_EQ(why_not(text, kKey), "malformed");
+}
+
+TEST(ForeignText, of_a_wrong_length_leaves_no_copy_of_the_key_in_memory) {
+    const std::string_view begun = std::string_view(kKeyBase64).substr(0, 40);
+    const FreedMemory freed(begun);
+    for (std::size_t length = 41; length <= 44; ++length)
+        why_not(kUnbound, std::string_view(kKeyBase64).substr(0, length));
+    EXPECT_FALSE(freed.held_secret());
+    delete new std::string(begun);
+    EXPECT_TRUE(freed.held_secret()) << "the test cannot see what is freed";
 }
 
 }  // namespace

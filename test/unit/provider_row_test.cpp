@@ -105,6 +105,12 @@ TEST(Url, is_base_and_path) {
     EXPECT_EQ(url_for("https://api.test", "v3/chat"), "https://api.test/v3/chat");
 }
 
+TEST(Url, keeps_a_host_that_ends_as_the_path_does) {
+    EXPECT_EQ(url_for("https://chat", "/chat"), "https://chat/chat");
+    EXPECT_EQ(url_for("https://api.chat/", "chat"), "https://api.chat/chat");
+    EXPECT_EQ(url_for("https://chat/chat", "/chat"), "https://chat/chat");
+}
+
 TEST(Url, takes_the_model_percent_encoded) {
     EXPECT_EQ(url_for("https://x.test/openai/deployments/{model}", "/chat/completions?api-version=2024-10-21",
                       "gpt/4 o"),

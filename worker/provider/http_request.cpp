@@ -44,7 +44,10 @@ std::string_view without_version(std::string_view own_path, std::string_view bas
 
 std::string_view base_of(std::string_view url, std::string_view path) {
     while (url.ends_with('/')) url.remove_suffix(1);
-    if (url.ends_with(path)) url.remove_suffix(path.size());
+    const std::size_t scheme = url.find("://");
+    const std::size_t behind_host = url.find_first_of("/?", scheme == url.npos ? 0 : scheme + 3);
+    // A host may end as the path does: https://v1 and /v1.
+    if (behind_host != url.npos && url.substr(behind_host).ends_with(path)) url.remove_suffix(path.size());
     return url;
 }
 
