@@ -1,7 +1,7 @@
 #!/bin/bash
 # `make bench`: figures beside the machine's own ceilings, from one run.
 #
-#   bench/run.sh [queue] [slow] [mixed] [streams] [latency] [history] [seal] [dashboards]      (default: all)
+#   bench/run.sh [queue] [budgets] [slow] [mixed] [streams] [latency] [history] [seal] [dashboards]      (default: all)
 #
 # BENCH_QUEUE, BENCH_SLOW, BENCH_STREAMS, BENCH_HISTORY: how many requests (default 40000, 1000, 10000, 1000000).
 # BENCH_LEDGER: how many rows of the ledger the dashboards are about (default 10000000: minutes, and 8 GB of disk).
@@ -13,7 +13,7 @@ mkdir -p build
 { make -j"$(nproc)" all build/fake-provider build/curl-loop build/seal-loop && as_root env PATH="$PATH" PG_CONFIG="${PG_CONFIG:-pg_config}" make install; } >build/build.log 2>&1 ||
     { tail -n 30 build/build.log >&2; exit 1; }
 
-[ $# -gt 0 ] || set -- queue slow mixed streams latency history seal dashboards
+[ $# -gt 0 ] || set -- queue budgets slow mixed streams latency history seal dashboards
 queue=${BENCH_QUEUE:-40000}
 slow=${BENCH_SLOW:-1000}
 streams=${BENCH_STREAMS:-10000}
@@ -96,9 +96,9 @@ queue_paused() {
 }
 resume() { sql -c 'select mrprompt.resume()' >/dev/null; }
 per_second() { sql -c "select round(count(*) / extract(epoch from max(finished_at) - min(started_at))) from mrprompt.requests where metadata ->> 'round' = '$1'"; }
-# drain ROUND: how many requests a second are served while the queue is full.
+# drain ROUND [METADATA]: how many requests a second are served while the queue is full.
 drain() {
-    queue_paused "$queue" question "'fake', metadata => '{\"round\": \"$1\"}'"
+    queue_paused "$queue" question "'fake', max_tokens => 100, metadata => '{\"round\": \"$1\"${2:-}}'"
     resume
     until_done
     per_second "$1"
@@ -154,6 +154,23 @@ bench_queue() {
     row 'ceiling: plain SQL in 2 sessions, which leaves no core to a provider' "$(ceiling 2)"
     row 'ceiling: a bare libcurl loop, 256 in flight' \
         "$(curl_loop "$queue" 256 '{"model":"m","messages":[{"role":"user","content":"question"}]}' | field per_second)"
+}
+
+# Five budgets on every request: a popular one that all share, and four others.
+bench_budgets() {
+    local n plain held
+    section 'Requests per second with five budgets on each' budgets
+    for n in 1 2; do
+        start_fetchers $n
+        plain=$(drain "unmetered-$n")
+        sql -c "select count(mrprompt.set_budget(s, t, 1000000, p, soft_limits => '{}')) from (values ('everybody', null, 'month'), ('user', '*', 'day'), ('provider', 'fake', 'hour'), ('model', 'm', 'week'), ('tag', 'bench', 'none')) b (s, t, p)" >/dev/null
+        held=$(drain "metered-$n" ', "tags": ["bench"]')
+        sql -c 'select count(mrprompt.delete_budget(id)) from mrprompt.budgets' >/dev/null
+        stop_fetchers
+        row "$n fetcher(s), without" "$plain"
+        row '  with' "$held"
+        row '  part of it' "$(ratio "$held" "$plain")"
+    done
 }
 
 bench_slow() {

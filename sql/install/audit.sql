@@ -99,6 +99,10 @@ begin
     if tg_op <> 'TRUNCATE' then
         object_id := (select string_agg(coalesce(after, before) ->> c, ' ' order by place) from unnest(id_columns) with ordinality i (c, place));
         owner_id := case when object_type = 'cooldown_end' then (select k.user_id from mrprompt.api_keys k where k.id = (after ->> 'key_id')::uuid)
+                         when object_type in ('budget', 'rate_limit') then
+                             case when coalesce(after, before) ->> 'scope' = 'user' and coalesce(after, before) ->> 'subject' <> '*' then (coalesce(after, before) ->> 'subject')::uuid end
+                         when object_type = 'budget_extra' then (select (coalesce(after, before) ->> 'subject')::uuid from mrprompt.budgets b
+                             where b.id = (coalesce(after, before) ->> 'budget_id')::uuid and b.scope = 'user')
                          else coalesce(before ->> owner_column, after ->> owner_column)::uuid end;
         if owner_id is not null then
             hidden := hidden || array['name'];

@@ -121,6 +121,23 @@ begin
     end;
     did := did + cardinality(ids);
 
+    -- What was held stays as long as its requests, which are cancelled first.
+    delete from mrprompt.group_members m where m.user_id = person;
+    get diagnostics part = row_count;
+    did := did + part;
+    delete from mrprompt.budget_extras e using mrprompt.budgets b where b.id = e.budget_id and b.scope = 'user' and e.subject = person::text;
+    delete from mrprompt.budget_alerts a where a.subject = person::text;
+    delete from mrprompt.budgets b where b.scope = 'user' and b.subject = person::text;
+    get diagnostics part = row_count;
+    did := did + part;
+    delete from mrprompt.rate_limits l where l.scope = 'user' and l.subject = person::text;
+    get diagnostics part = row_count;
+    did := did + part;
+    if not exists (select from mrprompt_internal.queue q where q.user_id = person) then
+        delete from mrprompt_internal.budget_counters c where c.subject = person::text;
+        delete from mrprompt_internal.limit_buckets k where k.subject = person::text;
+    end if;
+
     delete from mrprompt.key_grants g
     where g.ctid = any (array(select h.ctid from mrprompt.key_grants h where h.user_id = person limit max_rows for update skip locked));
     get diagnostics part = row_count;

@@ -46,7 +46,7 @@ declare
     inline_bytes bigint := 0;
     messages json;
 begin
-    select * into asked from json_to_record(body) as a (messages json, max_tokens json, max_completion_tokens json, n json, tools json, service_tier text);
+    select * into asked from json_to_record(body) as a (messages json, max_tokens json, max_completion_tokens json, n json, tools json, service_tier text, thinking json);
     messages := case json_typeof(asked.messages) when 'array' then asked.messages else '[]' end;
     if strpos(whole, '"image') > 0 or strpos(whole, '"input_image') > 0 then
         select count(*), coalesce(sum(octet_length(u.url)) filter (where u.url like 'data:%'), 0) into images, inline_bytes
@@ -62,6 +62,10 @@ begin
     select max(trunc(v::text::numeric)) into output
     from unnest(array[asked.max_tokens, asked.max_completion_tokens]) v
     where json_typeof(v) = 'number' and v::text::numeric between 0 and 1e12;
+    -- Anthropic refuses a limit that its thinking alone would use up.
+    if output is null and json_typeof(asked.thinking -> 'budget_tokens') = 'number' and (asked.thinking ->> 'budget_tokens')::numeric between 1 and 1e9 then
+        output := trunc((asked.thinking ->> 'budget_tokens')::numeric) + 4096;
+    end if;
     choices := case when json_typeof(asked.n) = 'number' and asked.n::text::numeric between 1 and 1000 then asked.n::text::numeric::int else 1 end;
     images := nullif(images, 0);
     special := nullif(array_remove(array[

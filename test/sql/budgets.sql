@@ -90,6 +90,7 @@ select * from mrprompt_internal.bounds_of('{"messages": [{"role": "user", "conte
 select prompt, output, choices, images, special from mrprompt_internal.bounds_of('{"messages": [{"role": "user", "content": [{"type": "text", "text": "see"},
     {"type": "image_url", "image_url": {"url": "data:image/png;base64,AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA"}}, {"type": "image_url", "image_url": {"url": "https://x/y.png"}}]}],
     "max_tokens": 50, "max_completion_tokens": 70, "n": 3, "service_tier": "priority", "tools": [], "cache": {"ttl": "1h"}}');
+select output from mrprompt_internal.bounds_of('{"messages": [], "thinking": {"type": "enabled", "budget_tokens": 10000}}');
 select mrprompt_internal.bound_cost(array(select p from mrprompt_internal.prices_of('anthropic', 'claude-sonnet-4-5', null, now()) p), prompt, 1000, null, special) as usd
 from (values (100000, null), (100000, array['1h']), (200001, null)) b (prompt, special);
 

@@ -192,6 +192,11 @@ select t.be('bob');
 select t.old('his', '3 days 1 hour', owner => :'bob');
 select t.ask('also his');
 select sum(cost) as cost from mrprompt.usage \gset
+do $$ begin
+    perform mrprompt.add_group_member('team', 'aaaaaaaa-0000-4000-8000-000000000001');
+    perform mrprompt.grant_extra(mrprompt.set_budget('user', 'aaaaaaaa-0000-4000-8000-000000000001', 5), 1);
+    perform mrprompt.set_rate_limit('user', 'aaaaaaaa-0000-4000-8000-000000000001', 60);
+end $$;
 select state, message from t.try('select mrprompt.forget_user(null)');
 select state from t.try($$select mrprompt.forget_user('00000000-0000-0000-0000-000000000000')$$);
 select t.why(format('select mrprompt.forget_user(%L)', :'bob'));
@@ -223,6 +228,8 @@ select (select count(*) from mrprompt.responses) as responses, (select count(*) 
 select user_id from mrprompt.key_grants;
 select user_id, agent_name, count(*) from mrprompt.usage group by 1, 2 order by 1, 2;
 select sum(cost) = :cost as the_money_stays from mrprompt.usage;
+select (select count(*) from mrprompt.group_members) as groups, (select count(*) from mrprompt.budgets) as budgets, (select count(*) from mrprompt.budget_extras) as extras,
+    (select count(*) from mrprompt.rate_limits) as limits, (select count(*) from mrprompt.audit_log a where strpos(a::text, :'ann') > 0) as audited;
 select t.label(id), status from mrprompt.requests where user_id = :'bob' order by id;
 select mrprompt_internal.forget_some(100);
 drop table public.app;
