@@ -101,8 +101,9 @@ begin
         owner_id := case when object_type = 'cooldown_end' then (select k.user_id from mrprompt.api_keys k where k.id = (after ->> 'key_id')::uuid)
                          when object_type in ('budget', 'rate_limit') then
                              case when coalesce(after, before) ->> 'scope' = 'user' and coalesce(after, before) ->> 'subject' <> '*' then (coalesce(after, before) ->> 'subject')::uuid end
-                         when object_type = 'budget_extra' then (select (coalesce(after, before) ->> 'subject')::uuid from mrprompt.budgets b
-                             where b.id = (coalesce(after, before) ->> 'budget_id')::uuid and b.scope = 'user')
+                         when object_type = 'budget_extra' then (
+                             select case when b.scope = 'user' then (coalesce(after, before) ->> 'subject')::uuid end
+                             from mrprompt.budgets b where b.id = (coalesce(after, before) ->> 'budget_id')::uuid)
                          else coalesce(before ->> owner_column, after ->> owner_column)::uuid end;
         if owner_id is not null then
             hidden := hidden || array['name'];
