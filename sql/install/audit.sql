@@ -81,6 +81,18 @@ end
 $$;
 comment on function mrprompt_internal.write_audit(text, text, text, uuid, jsonb) is 'A row of the audit log, with who it is that acts.';
 
+create function mrprompt_internal.user_of(scope text, subject text) returns uuid
+    language plpgsql immutable set search_path = pg_catalog, pg_temp
+as $$
+begin
+    if scope = 'user' and subject <> '*' then
+        return subject::uuid;
+    end if;
+    return null;
+end
+$$;
+comment on function mrprompt_internal.user_of(text, text) is 'The user that a budget or limit is for; null: it is not for one.';
+
 create function mrprompt_internal.audit() returns trigger
     language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$
@@ -100,9 +112,9 @@ begin
         object_id := (select string_agg(coalesce(after, before) ->> c, ' ' order by place) from unnest(id_columns) with ordinality i (c, place));
         owner_id := case when object_type = 'cooldown_end' then (select k.user_id from mrprompt.api_keys k where k.id = (after ->> 'key_id')::uuid)
                          when object_type in ('budget', 'rate_limit') then
-                             case when coalesce(after, before) ->> 'scope' = 'user' and coalesce(after, before) ->> 'subject' <> '*' then (coalesce(after, before) ->> 'subject')::uuid end
+                             mrprompt_internal.user_of(coalesce(after, before) ->> 'scope', coalesce(after, before) ->> 'subject')
                          when object_type = 'budget_extra' then (
-                             select case when b.scope = 'user' then (coalesce(after, before) ->> 'subject')::uuid end
+                             select mrprompt_internal.user_of(b.scope, coalesce(after, before) ->> 'subject')
                              from mrprompt.budgets b where b.id = (coalesce(after, before) ->> 'budget_id')::uuid)
                          else coalesce(before ->> owner_column, after ->> owner_column)::uuid end;
         if owner_id is not null then
