@@ -63,7 +63,8 @@ const behaviours = {
   },
   reset_in_body(stream) {
     stream.respond(head);
-    stream.write(answer.slice(0, 20), () => stream.close(constants.NGHTTP2_INTERNAL_ERROR));
+    // close() would send the end of the stream first, and with it a whole answer; destroy() resets it (INTERNAL_ERROR).
+    stream.write(answer.slice(0, 20), () => stream.destroy(new Error("reset")));
   },
   refused(stream) {
     stream.close(constants.NGHTTP2_REFUSED_STREAM);

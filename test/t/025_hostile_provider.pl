@@ -98,7 +98,7 @@ fails('blanks for ever', sends("$head\r\n", loop => "\n"), 'response_too_large',
 # The encoding of the body.
 fails('a gzip body that nobody asked for', sends("${head}Content-Encoding: gzip\r\n\r\n" . memGzip($answer), cut => 1), 'bad_response', qr/compressed \(gzip\)/);
 fails('a gzip bomb', sends("${head}Content-Encoding: gzip\r\n\r\n$bomb", cut => 1), 'bad_response', qr/compressed \(gzip\)/);
-fails('a gzip bomb as transfer encoding', sends("${head}Transfer-Encoding: gzip\r\n\r\n$bomb", cut => 1), 'response_too_large', qr/8388608 bytes/);
+fails('a gzip bomb as transfer encoding', sends("${head}Transfer-Encoding: gzip\r\n\r\n$bomb", cut => 1), 'response_too_large|bad_response', qr/8388608 bytes|Unsolicited Transfer-Encoding/); # older, newer libcurl
 fails('a compressed error', sends("HTTP/1.1 503 Busy\r\nContent-Encoding: br\r\n\r\n\x0b\x02\x80", cut => 1), 'http_error', qr/503.*compressed \(br\)/);
 answers('a wrong content type', sends("HTTP/1.1 200 OK\r\nContent-Type: image/png\r\n\r\n$answer", cut => 1), qr/^fine$/);
 answers('no content type', sends("HTTP/1.1 200 OK\r\n\r\n$answer", cut => 1), qr/^fine$/);
@@ -161,7 +161,10 @@ sub one_round
     my @after = map { chat("hello $_", 'good', $_ % 2) } 1 .. 20;
     my @ids = split /\n/, ask(join "\n", @before, (map { chat(@$_{qw(prompt provider stream)}, %{ $_->{options} }) } @cases), @after);
     all_end();
-    my @rows = map { decode_json($_) } split /\n/, ask("select to_json(r) from unnest('{" . join(',', @ids) . "}'::uuid[]) with ordinality as i (id, n), mrprompt.get_request(i.id) r order by n");
+    # No more of long texts than is looked at: on some of them newer versions of JSON::PP take minutes.
+    my @rows = map { decode_json($_) } split /\n/, ask("select json_build_object('status', r.status, 'error_type', r.error_type, 'attempts', r.attempts,
+        'content', left(r.content, 2000), 'error_message', left(r.error_message, 2000))
+        from unnest('{" . join(',', @ids) . "}'::uuid[]) with ordinality as i (id, n), mrprompt.get_request(i.id) r order by n");
     return { others => [ @rows[ 0 .. 19, -20 .. -1 ] ], cases => [ @rows[ 20 .. $#rows - 20 ] ] };
 }
 ask(chat('first', 'good', 0));
@@ -177,8 +180,9 @@ for (1, 2)
 for my $i (0 .. $#cases)
 {
     my ($case, @rows) = ($cases[$i], map { $_->{cases}[$i] } @rounds);
+    my $type = $case->{type} // '';
     my $told = join ' | ', map { my $row = $_; join ' ', $row->{status}, $row->{error_type} // '-', substr($row->{status} eq 'succeeded' ? $row->{content} // '' : $row->{error_message}, 0, 200) } @rows;
-    my $good = grep { $_->{status} eq $case->{status} && ($_->{error_type} // '') eq ($case->{type} // '') && $_->{attempts} == 1
+    my $good = grep { $_->{status} eq $case->{status} && ($_->{error_type} // '') =~ /^(?:$type)$/ && $_->{attempts} == 1
           && ($case->{status} eq 'succeeded' ? $_->{content} // '' : $_->{error_message}) =~ $case->{pattern} } @rows;
     is($good, 2, "$case->{name}: " . ($case->{type} // 'an answer')) or diag $told;
 }
@@ -237,7 +241,7 @@ SKIP:
     for ([ 'h2', $http2 ], [ 'h2_goaway', $other ])
     {
         my ($name, $server) = @$_;
-        $sql .= "insert into mrprompt.providers (name, protocol, base_url, ca_file, cooldown_percent, total_timeout_ms) values ('$name', 'openai', '" . $server->base_url . "', '" . $server->ca_file . "', 0, 60000);";
+        $sql .= "insert into mrprompt.providers (name, protocol, base_url, ca_file, allow_private, cooldown_percent, total_timeout_ms) values ('$name', 'openai', '" . $server->base_url . "', '" . $server->ca_file . "', true, 0, 60000);";
     }
     ask($sql);
     my @h2 = (

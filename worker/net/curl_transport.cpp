@@ -71,8 +71,10 @@ bool head_too_large(const Transfer& transfer, CURLcode code, const std::string& 
            message.starts_with("Out of memory in chunked");  // a trailer
 }
 
+// curl has no code for it; version 8 says it in more ways than one.
 bool chunks_are_wrong(const std::string& message) {
-    return message.find("chunked-encod") != std::string::npos;
+    return message.find("chunked-encod") != std::string::npos || message.starts_with("chunk hex-length") ||
+           message.starts_with("invalid chunk size");
 }
 
 TransferEnd how_it_ended(const Transfer& transfer, CURLcode code, const std::string& message) {
