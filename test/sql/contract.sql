@@ -146,7 +146,7 @@ select label from t.claim('f5');
 select t.outcome('deleted', 1, 'succeeded') as late \gset
 delete from mrprompt.requests where id = t.id('deleted');
 select t.settle('f5', :'late');
-select mrprompt_internal.tend('{"limit": 100}') ->> 'did' as did;
+select mrprompt_internal.tend('{"limit": 100}') is not null as tended;  -- the supervisor may have come first
 select count(*) from mrprompt_internal.queue q where not exists (select from mrprompt.requests r where r.id = q.request_id);
 -- an outcome that makes no sense fails alone, whatever is wrong with it
 select t.ask(l) from unnest(array['no result', 'no such result', 'negative', 'sound']) l;
