@@ -9,8 +9,8 @@ OBJS         = $(patsubst %.cpp,%.o,$(wildcard src/crypto/*.cpp src/pg/*.cpp)) \
 
 # The extension's SQL by topic, in the order in which it is installed.
 SQL_PARTS    = roles functions users providers prices import_prices keys rotation import requests usage queue contract budgets meters alerts meter_status cooldown \
-               claim append settle recompute verify tend chat read admin status profile attempts batches dead_letters audit retention rollups \
-               reports check_usage forget enable_supabase dump privileges
+               claim append settle recompute verify tend chat read admin status profile attempts batches dead_letters audit rollups \
+               retention reports check_usage forget enable_supabase dump privileges
 INSTALL_SQL  = sql/$(EXTENSION)--$(EXTVERSION).sql
 # Released scripts lie in sql/upgrade as they were; the upgrade to this version is made from its part there.
 UPGRADE_SQL  = $(patsubst sql/upgrade/%,sql/$(EXTENSION)--%,$(wildcard sql/upgrade/[0-9]*--$(EXTVERSION).sql))
@@ -45,7 +45,7 @@ endif
 .DEFAULT_GOAL = all
 
 .DELETE_ON_ERROR:
-$(INSTALL_SQL): $(SQL_PARTS:%=sql/install/%.sql) mrprompt.control
+$(INSTALL_SQL): $(SQL_PARTS:%=sql/install/%.sql) mrprompt.control Makefile
 	{ printf '%s\n' '\echo Use "CREATE EXTENSION mrprompt" to load this file. \quit'; cat $(SQL_PARTS:%=sql/install/%.sql); } > $@
 $(UPGRADE_SQL): sql/$(EXTENSION)--%--$(EXTVERSION).sql: \
         sql/upgrade/%--$(EXTVERSION).sql sql/upgrade/$(EXTENSION)--%.sql $(INSTALL_SQL) sql/upgrade/build.pl

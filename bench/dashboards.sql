@@ -19,7 +19,8 @@ $$;
 create procedure bench_roll_up() language plpgsql as $$
 begin
     loop
-        exit when mrprompt_internal.roll_up(10000) = 0 and (select rolled_up_to > now() - interval '5 minutes' from mrprompt_internal.usage_watermark);
+        exit when mrprompt_internal.roll_up(10000) = 0
+            and (select w.rolled_up_to > (select max(u.finished_at) from mrprompt.usage u) from mrprompt_internal.usage_watermark w);
         commit;
     end loop;
 end $$;

@@ -1,5 +1,12 @@
 -- Proving the figures: roll-ups and budgets against the ledger and the queue they are made from.
 
+create function mrprompt_internal.figures_of(rollup jsonb) returns table (figure text, amount numeric)
+    language sql immutable rows 20 set search_path = pg_catalog, pg_temp
+begin atomic
+    select f.key, f.value::numeric from jsonb_each_text(rollup - '{dimension,grain,start,value}'::text[]) f where rollup is not null;
+end;
+comment on function mrprompt_internal.figures_of(jsonb) is 'The figures of a roll-up, one a row.';
+
 create function mrprompt_internal.check_usage(since timestamptz)
     returns table (what text, name text, at timestamptz, figure text, stored numeric, computed numeric)
     language plpgsql stable security definer set search_path = pg_catalog, pg_temp set plan_cache_mode = force_custom_plan set jit = off
@@ -7,6 +14,7 @@ as $$
 #variable_conflict use_column
 declare
     mark constant timestamptz := (select w.rolled_up_to from mrprompt_internal.usage_watermark w);
+    hours_from constant timestamptz := (select w.hours_from from mrprompt_internal.usage_watermark w);
     kept_from constant timestamptz := greatest(check_usage.since, (select max(p.cutoff) from mrprompt_internal.prunings p where p.kind = 'usage'), '-infinity');
     day timestamptz;
 begin
@@ -28,15 +36,25 @@ begin
                 full join (
                     select l.* from mrprompt_internal.usage_sums(mrprompt_internal.dimensions(), '{hour,day}', day, least(day + interval '24 hours', mark), null) l) l
                     on r.dimension = l.dimension and r.grain = l.grain and r.start = l.start and r.value = l.value
-                where to_jsonb(r) is distinct from to_jsonb(l)) d
+                where to_jsonb(r) is distinct from to_jsonb(l) and (coalesce(r.grain, l.grain) <> 'hour' or day >= hours_from)) d
             cross join lateral (
-                select k.figure, coalesce((d.stored ->> k.figure)::numeric, 0) as stored, coalesce((d.computed ->> k.figure)::numeric, 0) as computed
-                from jsonb_object_keys(coalesce(d.stored, d.computed)) k (figure)
-                where k.figure not in ('dimension', 'grain', 'start', 'value')) f
+                select figure, coalesce(o.amount, 0) as stored, coalesce(n.amount, 0) as computed
+                from mrprompt_internal.figures_of(d.stored) o full join mrprompt_internal.figures_of(d.computed) n using (figure)) f
             where f.stored <> f.computed
             order by 3, 2, 1, 4;
             day := day + interval '24 hours';
         end loop;
+        -- Days stay when the ledger goes: months can be compared with them at any time.
+        return query
+        select 'roll-up by month', concat_ws(' ', m.dimension, nullif(m.value, '')), m.month, m.figure, coalesce(m.stored, 0), coalesce(m.computed, 0)
+        from (
+            select r.dimension, date_trunc('month', r.start, 'UTC') as month, r.value, n.figure,
+                sum(n.amount) filter (where r.grain = 'month') as stored, sum(n.amount) filter (where r.grain = 'day') as computed
+            from mrprompt_internal.usage_rollups r, mrprompt_internal.figures_of(to_jsonb(r)) n
+            where r.grain in ('day', 'month') and r.start >= date_trunc('month', check_usage.since, 'UTC')
+            group by 1, 2, 3, 4) m
+        where coalesce(m.stored, 0) <> coalesce(m.computed, 0)
+        order by 3, 2, 4;
     end if;
     return query
     select 'budget', case when b.id is null then 'a deleted budget' else mrprompt_internal.name_of_rule(b.scope, c.subject, b.period) end, c.period_start, 'spent', c.spent, coalesce(l.spent, 0)

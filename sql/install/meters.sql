@@ -16,6 +16,7 @@ create table mrprompt_internal.budget_counters (
     held numeric not null default 0,
     unique (budget_id, subject, period_start)
 ) with (fillfactor = 50, autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 1000, autovacuum_vacuum_cost_delay = 0);
+create index budget_counters_by_end on mrprompt_internal.budget_counters (period_end);
 comment on table mrprompt_internal.budget_counters is 'USD spent and held: a row per budget, subject and period that anything was asked in.';
 comment on column mrprompt_internal.budget_counters.spent is 'The sum of cost over the rows of mrprompt.usage that name this counter.';
 comment on column mrprompt_internal.budget_counters.held is 'The sum of hold over the rows of the queue that name this counter.';

@@ -12,11 +12,6 @@ end
 $$;
 comment on function mrprompt_internal.check_range(timestamptz, timestamptz) is 'PT400 unless it is a range of time.';
 
-create function mrprompt_internal.next_hour(moment timestamptz) returns timestamptz
-    language sql immutable
-    return case when date_trunc('hour', moment, 'UTC') < moment then date_trunc('hour', moment, 'UTC') + interval '1 hour' else moment end;
-comment on function mrprompt_internal.next_hour(timestamptz) is 'The moment, or the next whole hour after it.';
-
 create function mrprompt.usage_report(since timestamptz default now() - interval '30 days', until timestamptz default 'infinity', by text default 'day')
     returns table (period timestamptz, name text, requests bigint, attempts bigint, failed_attempts bigint, prompt_tokens numeric,
         completion_tokens numeric, cached_tokens numeric, cache_write_tokens numeric, reasoning_tokens numeric, cost numeric,
@@ -36,8 +31,7 @@ begin
             hint = 'By hour, day, month, year or total; by user, agent, key, provider, model or tag; or by one of each, such as day,model.';
     end if;
     return query
-    select f.* from mrprompt_internal.usage_figures(coalesce(dimensions[1], 'all'), coalesce(buckets[1], 'total'), date_trunc('hour', since, 'UTC'),
-        mrprompt_internal.next_hour(until)) f
+    select f.* from mrprompt_internal.usage_figures(coalesce(dimensions[1], 'all'), coalesce(buckets[1], 'total'), since, until) f
     order by f.bucket_start, f.cost desc nulls last, f.value;
 end
 $$;
@@ -51,21 +45,19 @@ create function mrprompt.top_spenders(since timestamptz default now() - interval
     language plpgsql stable rows 20 set search_path = pg_catalog, pg_temp set plan_cache_mode = force_custom_plan set jit = off set work_mem = '32MB' set enable_seqscan = off set max_parallel_workers_per_gather = 0
 as $$
 declare
-    start constant timestamptz := date_trunc('hour', since, 'UTC');
-    finish constant timestamptz := mrprompt_internal.next_hour(until);
-    days record;
+    range_ constant record := mrprompt_internal.usage_range('total', since, until);
 begin
     perform mrprompt_internal.check_range(since, until);
     if max_rows is null or max_rows not between 1 and 10000 then
         raise exception using errcode = 'PT400', message = 'max_rows must be between 1 and 10,000', detail = format('it is %s', coalesce(max_rows::text, 'null'));
     end if;
-    select * into days from mrprompt_internal.whole_days(start, finish);
     return query
     select s.value::uuid, s.cost, round(s.cost / nullif(sum(s.cost) over (), 0), 4), s.requests, s.attempts, s.prompt_tokens, s.completion_tokens
     from (
         select r.value, sum(r.cost) as cost, sum(r.requests)::bigint as requests, sum(r.attempts)::bigint as attempts,
             sum(r.prompt_tokens) as prompt_tokens, sum(r.completion_tokens) as completion_tokens
-        from mrprompt_internal.usage_rows('user', start, days.first_day, days.end_of_days, finish) r group by 1) s
+        from mrprompt_internal.usage_rows('user', range_.since, range_.first_day, range_.first_month, range_.end_of_months, range_.end_of_days, range_.until) r
+        group by 1) s
     order by s.cost desc, s.value limit max_rows;
 end
 $$;
@@ -124,7 +116,6 @@ comment on function mrprompt.error_report(timestamptz, timestamptz) is
     'Attempts that failed, or whose fetcher died (unknown), by provider, model, error type and HTTP status; share of all attempts of the '
     'model, 0 to 1. It reads every row of the ledger in that time. PT400.';
 
-grant execute on function mrprompt_internal.usage_sums, mrprompt_internal.usage_rows, mrprompt_internal.usage_figures, mrprompt_internal.whole_days,
-    mrprompt_internal.next_hour, mrprompt_internal.sees_all_usage,
-    mrprompt_internal.check_range,
+grant execute on function mrprompt_internal.usage_sums, mrprompt_internal.usage_rows, mrprompt_internal.usage_figures, mrprompt_internal.usage_range,
+    mrprompt_internal.next_start, mrprompt_internal.sees_all_usage, mrprompt_internal.check_range,
     mrprompt.usage_report, mrprompt.top_spenders, mrprompt.latency_report, mrprompt.error_report to mrprompt_user, mrprompt_analyst, mrprompt_admin;

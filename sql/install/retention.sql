@@ -257,6 +257,18 @@ begin
         )
         select (select count(*) from gone), case when count(*) = max_rows then (array_agg(s.request_id order by s.request_id desc))[1] end
         into pruned, reached from seen s;
+    elsif kind = 'usage_by_hour' then
+        pruned := mrprompt_internal.prune_hours(cutoff, max_rows);
+    elsif kind = 'budget_periods' then
+        with old as materialized (
+            select c.id from mrprompt_internal.budget_counters c
+            where c.period_end < cutoff and c.held = 0
+              and not exists (select from mrprompt_internal.queue q where c.id = any (q.counters) or q.blocked_by = c.id)
+            order by c.period_end limit max_rows for update skip locked
+        ), gone as (
+            delete from mrprompt_internal.budget_counters c using old o where c.id = o.id returning 1
+        )
+        select count(*) into pruned from gone;
     elsif kind = 'batches' then
         with seen as materialized (
             select b.id, b.created_at from mrprompt.batches b
@@ -295,6 +307,7 @@ begin atomic
     values ('requests', 'mrprompt.request_retention'), ('batches', 'mrprompt.request_retention'),
         ('responses', 'mrprompt.response_retention'), ('deltas', 'mrprompt.delta_retention'),
         ('attempts', 'mrprompt.attempt_retention'), ('usage', 'mrprompt.usage_retention'),
+        ('usage_by_hour', 'mrprompt.usage_retention'), ('budget_periods', 'mrprompt.usage_retention'),
         ('audit', 'mrprompt.audit_retention');
 end;
 comment on function mrprompt_internal.retention_kinds() is 'What is pruned, and the setting that says when.';
@@ -310,7 +323,7 @@ declare
 begin
     for part in select k.kind, k.setting from mrprompt_internal.retention_kinds() k loop
         before := mrprompt_internal.retention_cutoff(part.setting);
-        if part.kind = 'usage' then
+        if part.setting = 'mrprompt.usage_retention' then
             -- What is not in the roll-ups yet stays.
             before := case when before is not null then (select least(before, w.rolled_up_to) from mrprompt_internal.usage_watermark w where w.rolled_up_to > '-infinity') end;
         end if;
@@ -363,7 +376,12 @@ begin atomic
             when 'deltas' then (select d.request_id from mrprompt.deltas d order by d.request_id limit 1)
             when 'attempts' then (select e.request_id from mrprompt_internal.attempt_errors e order by e.request_id limit 1)
             when 'usage' then (select u.request_id from mrprompt.usage u order by u.request_id limit 1)
-            when 'audit' then (select a.id from mrprompt.audit_log a order by a.id limit 1) end),
+            when 'audit' then (select a.id from mrprompt.audit_log a order by a.id limit 1)
+            -- These have times of their own.
+            when 'usage_by_hour' then mrprompt_internal.uuid_at((
+                select r.start from mrprompt_internal.usage_rollups r where r.dimension = 'all' and r.grain = 'hour' order by r.start limit 1))
+            when 'budget_periods' then mrprompt_internal.uuid_at((
+                select c.period_end from mrprompt_internal.budget_counters c where c.period_end < 'infinity' order by c.period_end limit 1)) end),
         coalesce(p.rows, 0), p.last_at
     from mrprompt_internal.retention_kinds() k
     left join (select m.kind, sum(m.rows)::bigint as rows, max(m.last_at) as last_at
@@ -375,7 +393,7 @@ create view mrprompt.retention with (security_invoker = true) as
     select s.kind, s.setting, s.oldest, s.pruned_rows, s.last_pruned_at from mrprompt_internal.retention_state() s;
 comment on view mrprompt.retention is 'Admins and analysts: what is kept how long, and what has been pruned.';
 comment on column mrprompt.retention.setting is 'How long it is kept; null: for ever.';
-comment on column mrprompt.retention.oldest is 'When the oldest request was made that such a row belongs to; of batches and the audit log, when the oldest row was.';
+comment on column mrprompt.retention.oldest is 'When the oldest request was made that such a row belongs to; of batches and the audit log, when the oldest row was; of usage by the hour, the oldest hour; of budget periods, the end of the oldest.';
 
 grant select on mrprompt.retention to mrprompt_analyst, mrprompt_admin;
 grant execute on function mrprompt_internal.retention_state to mrprompt_analyst, mrprompt_admin;

@@ -3,7 +3,7 @@
 
 create table mrprompt_internal.usage_rollups (
     dimension text collate "C" not null check (dimension in ('all', 'user', 'agent', 'key', 'provider', 'model', 'tag')),
-    grain text collate "C" not null check (grain in ('hour', 'day')),
+    grain text collate "C" not null check (grain in ('hour', 'day', 'month')),
     start timestamptz not null,
     value text collate "C" not null,
     attempts bigint not null,
@@ -29,12 +29,13 @@ create table mrprompt_internal.usage_rollups (
     output_tokens bigint not null,
     primary key (dimension, grain, start, value)
 ) partition by list (grain);
--- Apart, so that a month of days lies close together.
+-- Apart, so that a month of days lies close together, and hours can be pruned.
 create table mrprompt_internal.usage_rollups_hour partition of mrprompt_internal.usage_rollups for values in ('hour') with (fillfactor = 80);
 create table mrprompt_internal.usage_rollups_day partition of mrprompt_internal.usage_rollups for values in ('day') with (fillfactor = 60);
+create table mrprompt_internal.usage_rollups_month partition of mrprompt_internal.usage_rollups for values in ('month') with (fillfactor = 60);
 comment on table mrprompt_internal.usage_rollups is
-    'Sums of the ledger below the watermark. A month of one dimension is one range of the primary key. Stays when the ledger is pruned.';
-comment on column mrprompt_internal.usage_rollups.start is 'Of the hour or day, in UTC.';
+    'Sums of the ledger below the watermark. A range of one dimension is one range of the primary key. Days and months stay when the ledger is pruned.';
+comment on column mrprompt_internal.usage_rollups.start is 'Of the hour, day or month, in UTC.';
 comment on column mrprompt_internal.usage_rollups.value is
     'The id of the user or key, the name of the agent, provider or tag, provider/model; empty: of all, without a key, without an agent. '
     'An attempt counts at each of its tags.';
@@ -51,6 +52,7 @@ create table mrprompt_internal.usage_watermark (
     closed_to timestamptz not null default '-infinity',
     next_close timestamptz,
     next_xid xid8,
+    hours_from timestamptz not null default '-infinity',
     step interval not null default '1 hour'
 );
 -- Made by the first roll-up, not by the installation: a restore brings its own.
@@ -58,11 +60,13 @@ comment on table mrprompt_internal.usage_watermark is 'How far the ledger is rol
 comment on column mrprompt_internal.usage_watermark.rolled_up_to is 'Ledger rows with an earlier finished_at are in the roll-ups, later ones are not.';
 comment on column mrprompt_internal.usage_watermark.closed_to is 'No transaction will bring a ledger row of before this time any more.';
 comment on column mrprompt_internal.usage_watermark.next_close is 'The time that is closed once every transaction up to next_xid has ended.';
+comment on column mrprompt_internal.usage_watermark.hours_from is 'The hours of before this day (UTC) are pruned: days and months say what was then.';
 comment on column mrprompt_internal.usage_watermark.step is 'How far the last step went: it grows and shrinks with what a step finds.';
 
 alter table mrprompt_internal.usage_rollups enable row level security;
 alter table mrprompt_internal.usage_rollups_hour enable row level security;
 alter table mrprompt_internal.usage_rollups_day enable row level security;
+alter table mrprompt_internal.usage_rollups_month enable row level security;
 alter table mrprompt_internal.usage_watermark enable row level security;
 -- Users see none of it: a view computes theirs from their rows of the ledger.
 create policy all_rows on mrprompt_internal.usage_rollups for select to mrprompt_analyst, mrprompt_admin using (true);
@@ -128,7 +132,7 @@ begin
 end
 $$;
 comment on function mrprompt_internal.merge_rollups(mrprompt_internal.usage_rollups[], integer, text) is
-    'Adds sums to the roll-ups, or takes them off (sign -1); as those of a grain (of one hour or day then), or each as its own. The caller holds '
+    'Adds sums to the roll-ups, or takes them off (sign -1); as those of a grain (each value once, then), or each as its own. The caller holds '
     'the watermark''s row.';
 
 create function mrprompt_internal.dimensions() returns text[]
@@ -139,11 +143,13 @@ create function mrprompt_internal.recount(ids uuid[], sign integer) returns void
     language plpgsql set search_path = pg_catalog, pg_temp
 as $$
 declare
-    mark constant timestamptz := (select w.rolled_up_to from mrprompt_internal.usage_watermark w for update);
+    mark record;
 begin
-    if mark > '-infinity' and ids <> '{}' then
-        perform mrprompt_internal.merge_rollups(
-            array(select s from mrprompt_internal.usage_sums(mrprompt_internal.dimensions(), '{hour,day}', '-infinity', mark, ids) s), sign);
+    select w.rolled_up_to, w.hours_from into mark from mrprompt_internal.usage_watermark w for update;
+    if mark.rolled_up_to > '-infinity' and ids <> '{}' then
+        perform mrprompt_internal.merge_rollups(array(
+            select s from mrprompt_internal.usage_sums(mrprompt_internal.dimensions(), '{hour,day,month}', '-infinity', mark.rolled_up_to, ids) s
+            where s.grain <> 'hour' or s.start >= mark.hours_from), sign);
     end if;
 end
 $$;
@@ -157,7 +163,7 @@ declare
     mark constant timestamptz := (select w.rolled_up_to from mrprompt_internal.usage_watermark w for update);
     rows mrprompt_internal.usage_rollups[];
 begin
-    -- Every hour and day stands among those of all: so each is found by the primary key.
+    -- Every hour, day and month stands among those of all: so each is found by the primary key.
     rows := array(
         select r from mrprompt_internal.usage_rollups a
         join mrprompt_internal.usage_rollups r on r.dimension = rename_rollups.dimension and r.grain = a.grain and r.start = a.start and r.value = old_value
@@ -231,7 +237,7 @@ begin
     end if;
     while mark.rolled_up_to < mark.closed_to and did < max_rows loop
         target := least(mark.rolled_up_to + mark.step, mark.closed_to);
-        -- Of one hour, so that the same sums are added to its day.
+        -- Of one hour, so that the same sums are added to its day and its month.
         select count(*), least(target, date_trunc('hour', case when count(*) > max_rows then mark.rolled_up_to else min(f.finished_at) end, 'UTC')
             + interval '1 hour')
         into found_, target
@@ -243,7 +249,7 @@ begin
         end if;
         if found_ > 0 then
             sums := array(select s from mrprompt_internal.usage_sums(mrprompt_internal.dimensions(), '{hour}', mark.rolled_up_to, target, null) s);
-            perform mrprompt_internal.merge_rollups(sums, 1, 'hour'), mrprompt_internal.merge_rollups(sums, 1, 'day');
+            perform mrprompt_internal.merge_rollups(sums, 1, g) from unnest(array['hour', 'day', 'month']) g;
         end if;
         if found_ < max_rows / 2 then
             mark.step := least(mark.step * 2, interval '30 days');
@@ -260,6 +266,40 @@ $$;
 comment on function mrprompt_internal.roll_up(integer) is
     'Part of tend: moves the watermark over about max_rows rows of the ledger at most; answers how much work that was, in rows, 0: '
     'nothing is left to do, or not yet. It waits for every transaction (prepared ones too) that has an id and was there at the time to be closed.';
+
+create function mrprompt_internal.prune_hours(cutoff timestamptz, max_rows integer) returns integer
+    language plpgsql set search_path = pg_catalog, pg_temp set enable_seqscan = off
+as $$
+declare
+    -- By whole days, so that a range of time is made of whole days before it, and of hours behind.
+    bound constant timestamptz := (select greatest(date_trunc('day', least(cutoff, w.rolled_up_to), 'UTC'), w.hours_from)
+                                   from mrprompt_internal.usage_watermark w);
+    did integer;
+begin
+    -- Mostly there is nothing to do; then nothing is locked or written.
+    if not exists (
+        select from unnest(mrprompt_internal.dimensions()) d (dimension)
+        where exists (select from mrprompt_internal.usage_rollups o where o.dimension = d.dimension and o.grain = 'hour' and o.start < bound)) then
+        return 0;
+    end if;
+    perform from mrprompt_internal.usage_watermark w for update skip locked;
+    if not found then
+        return 0;
+    end if;
+    delete from mrprompt_internal.usage_rollups r
+    using unnest(mrprompt_internal.dimensions()) d (dimension), lateral (
+        select o.start, o.value from mrprompt_internal.usage_rollups o
+        where o.dimension = d.dimension and o.grain = 'hour' and o.start < bound order by o.start, o.value limit max_rows) old
+    where r.dimension = d.dimension and r.grain = 'hour' and r.start = old.start and r.value = old.value;
+    get diagnostics did = row_count;
+    if did > 0 then
+        update mrprompt_internal.usage_watermark w set hours_from = bound where w.hours_from < bound;
+    end if;
+    return did;
+end
+$$;
+comment on function mrprompt_internal.prune_hours(timestamptz, integer) is
+    'Removes roll-ups by the hour of the days before cutoff, of each dimension up to max_rows; answers how many.';
 
 create function mrprompt_internal.rollup_lag(out rolled_up_to timestamptz, out next_close timestamptz) returns setof record
     language sql stable set search_path = pg_catalog, pg_temp
@@ -279,18 +319,18 @@ create function mrprompt_internal.sees_all_usage() returns boolean
     return pg_has_role('mrprompt_analyst', 'usage') or pg_has_role('mrprompt_admin', 'usage');
 comment on function mrprompt_internal.sees_all_usage() is 'Whether roll-ups are the caller''s to read. Who is neither analyst nor admin has his rows of the ledger.';
 
-create function mrprompt_internal.usage_rows(dimension text, since timestamptz, first_day timestamptz, end_of_days timestamptz, until timestamptz)
+create function mrprompt_internal.usage_rows(
+    dimension text, since timestamptz, first_day timestamptz, first_month timestamptz, end_of_months timestamptz, end_of_days timestamptz, until timestamptz)
     returns setof mrprompt_internal.usage_rollups
     language sql stable rows 10000
 begin atomic
-    select r.* from mrprompt_internal.usage_rollups r
-    where (select mrprompt_internal.sees_all_usage()) and r.dimension = usage_rows.dimension and r.grain = 'day' and r.start >= first_day and r.start < end_of_days
-    union all
-    select r.* from mrprompt_internal.usage_rollups r
-    where (select mrprompt_internal.sees_all_usage()) and r.dimension = usage_rows.dimension and r.grain = 'hour' and r.start >= since and r.start < first_day
-    union all
-    select r.* from mrprompt_internal.usage_rollups r
-    where (select mrprompt_internal.sees_all_usage()) and r.dimension = usage_rows.dimension and r.grain = 'hour' and r.start >= end_of_days and r.start < until
+    select r.*
+    from (values ('month', first_month, end_of_months), ('day', first_day, first_month), ('day', end_of_months, end_of_days),
+        ('hour', since, first_day), ('hour', end_of_days, until)) part (grain, since, until)
+    cross join lateral (
+        select o.* from mrprompt_internal.usage_rollups o
+        where o.dimension = usage_rows.dimension and o.grain = part.grain and o.start >= part.since and o.start < part.until) r
+    where (select mrprompt_internal.sees_all_usage()) and part.since < part.until
     union all
     -- Of one snapshot with the above, so nothing is missed or counted twice.
     select r.*
@@ -299,26 +339,48 @@ begin atomic
         mrprompt_internal.usage_sums(array[usage_rows.dimension], '{hour}', tail.since, until, null) r
     where tail.since < until;
 end;
-comment on function mrprompt_internal.usage_rows(text, timestamptz, timestamptz, timestamptz, timestamptz) is
-    'What every usage view and report sums: from since to before until, both whole hours. Analysts and admins: roll-ups, by the day from '
-    'first_day to end_of_days and by the hour around them, and the ledger''s open tail; others: their rows of the ledger.';
+comment on function mrprompt_internal.usage_rows(text, timestamptz, timestamptz, timestamptz, timestamptz, timestamptz, timestamptz) is
+    'What every usage view and report sums, from since to before until, as usage_range cut it. Analysts and admins: roll-ups, and the ledger''s '
+    'open tail; others: their rows of the ledger.';
 
-create function mrprompt_internal.whole_days(since timestamptz, until timestamptz, out first_day timestamptz, out end_of_days timestamptz)
-    language plpgsql immutable set search_path = pg_catalog, pg_temp
+create function mrprompt_internal.next_start(unit text, moment timestamptz) returns timestamptz
+    language sql immutable
+    return case when date_trunc(unit, moment, 'UTC') < moment
+        then (date_trunc(unit, moment at time zone 'UTC') + ('1 ' || unit)::interval) at time zone 'UTC' else moment end;
+comment on function mrprompt_internal.next_start(text, timestamptz) is 'The moment, where an hour, day or month (UTC) starts, or the next start of one after it.';
+
+create function mrprompt_internal.usage_range(
+    coarsest text, inout since timestamptz, inout until timestamptz, out first_day timestamptz, out first_month timestamptz,
+    out end_of_months timestamptz, out end_of_days timestamptz)
+    language plpgsql stable set search_path = pg_catalog, pg_temp
 as $$
+declare
+    hours_from constant timestamptz := coalesce((select w.hours_from from mrprompt_internal.usage_watermark w), '-infinity');
 begin
-    first_day := date_trunc('day', since, 'UTC');
-    end_of_days := date_trunc('day', until, 'UTC');
-    if first_day < since then
-        first_day := first_day + interval '24 hours';
+    since := date_trunc('hour', since, 'UTC');
+    until := mrprompt_internal.next_start('hour', until);
+    if coarsest = 'hour' then
+        first_day := until; first_month := until; end_of_months := until; end_of_days := until;
+        return;
     end if;
-    if first_day >= end_of_days then
-        first_day := until;
-        end_of_days := until;
+    if since < hours_from then
+        since := date_trunc('day', since, 'UTC');
+    end if;
+    if until < hours_from then
+        until := mrprompt_internal.next_start('day', until);
+    end if;
+    first_day := least(mrprompt_internal.next_start('day', since), until);
+    end_of_days := greatest(date_trunc('day', until, 'UTC'), first_day);
+    first_month := mrprompt_internal.next_start('month', first_day);
+    end_of_months := date_trunc('month', end_of_days, 'UTC');
+    if coarsest = 'day' or first_month >= end_of_months then
+        first_month := end_of_days; end_of_months := end_of_days;
     end if;
 end
 $$;
-comment on function mrprompt_internal.whole_days(timestamptz, timestamptz) is 'The whole days (UTC) of a range of time; none: both are its end.';
+comment on function mrprompt_internal.usage_range(text, timestamptz, timestamptz) is
+    'A range of time, widened to whole hours (UTC), or to whole days where hours are pruned, cut into its whole months, the whole days around them and the hours '
+    'around those; coarsest: hour, day, or anything else for months.';
 
 create function mrprompt_internal.usage_figures(dimension text, bucket text, since timestamptz, until timestamptz)
     returns table (bucket_start timestamptz, value text, requests bigint, attempts bigint, failed_attempts bigint, prompt_tokens numeric,
@@ -328,13 +390,8 @@ create function mrprompt_internal.usage_figures(dimension text, bucket text, sin
     language plpgsql stable rows 1000 set search_path = pg_catalog, pg_temp set plan_cache_mode = force_custom_plan set jit = off set work_mem = '32MB' set enable_seqscan = off set max_parallel_workers_per_gather = 0
 as $$
 declare
-    days record;
+    range_ constant record := mrprompt_internal.usage_range(bucket, since, until);
 begin
-    if bucket = 'hour' then
-        select until as first_day, until as end_of_days into days;
-    else
-        select * into days from mrprompt_internal.whole_days(since, until);
-    end if;
     return query
     select case when bucket <> 'total' then date_trunc(bucket, r.start, 'UTC') end, r.value, sum(r.requests)::bigint, sum(r.attempts)::bigint,
         sum(r.failed)::bigint, sum(r.prompt_tokens), sum(r.completion_tokens), sum(r.cached_tokens), sum(r.cache_write_tokens), sum(r.reasoning_tokens),
@@ -342,7 +399,7 @@ begin
         sum(r.cost_unknown)::bigint, round(sum(r.first_token_ms) / nullif(sum(r.first_tokens), 0)), round(sum(r.total_ms) / nullif(sum(r.totals), 0)),
         sum(r.cancelled)::bigint, sum(r.unknown)::bigint, sum(r.lost)::bigint, sum(r.estimated)::bigint, sum(r.cache_saving),
         round(sum(r.output_tokens) * 1000 / nullif(sum(r.output_ms), 0), 1)
-    from mrprompt_internal.usage_rows(dimension, since, days.first_day, days.end_of_days, until) r
+    from mrprompt_internal.usage_rows(dimension, range_.since, range_.first_day, range_.first_month, range_.end_of_months, range_.end_of_days, range_.until) r
     group by 1, 2 having sum(r.attempts) <> 0;
 end
 $$;

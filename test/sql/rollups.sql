@@ -76,12 +76,12 @@ insert into mrprompt.prices (provider, model, input, output, cached) values ('fa
 -- nothing yet
 select mrprompt_internal.roll_up(50), (select count(*) from mrprompt_internal.usage_watermark) as marks;
 select count(*) from t.wrong();
--- forty hours across three days, still all tail
-select t.spend(600, '2026-03-01 20:30Z', '40 hours');
+-- six hours across the end of a month, and forty across three days, still all tail
+select t.spend(60, '2026-01-31 21:00Z', '6 hours'), t.spend(600, '2026-03-01 20:30Z', '40 hours');
 select count(*), count(distinct name) from t.wrong();
 -- the first call notes a time; a later transaction closes it, and a step is bounded
 call t.roll(1);
-select t.mark() > '2026-03-01 20:30Z' and t.mark() < '2026-03-03 12:30Z' as among_them, (select sum(attempts) < 100 from mrprompt_internal.usage_rollups
+select t.mark() > '2026-01-31 21:00Z' and t.mark() < '2026-03-03 12:30Z' as among_them, (select sum(attempts) < 100 from mrprompt_internal.usage_rollups
     where dimension = 'all' and grain = 'day') as bounded;
 select * from t.wrong();
 -- whatever the watermark has come to, the views agree with the ledger; what comes above it counts as well
@@ -90,7 +90,7 @@ create procedure t.go_on() language plpgsql as $$
 begin
     while t.mark() < '2026-03-03 14:00Z' loop
         call t.roll(1);
-        if t.mark() < '2026-03-03 10:00Z' then
+        if t.mark() between '2026-03-01' and '2026-03-03 10:00Z' then
             perform t.spend(3, t.mark(), '3 hours');
         end if;
         insert into t.found values (t.mark(), (select count(*) from t.wrong()));
@@ -120,7 +120,7 @@ create function t.report_is_right(since timestamptz, until timestamptz, by text)
         group by 1, 2)
     select not exists (select * from report except select * from ledger) and not exists (select * from ledger except select * from report) and exists (select from report) $$;
 select by, since, t.report_is_right(since, until, by) from unnest(array['hour', 'day', 'month', 'total', 'user', 'model', 'day,model', 'hour, user']) by,
-    (values ('2026-03-01 00:00Z'::timestamptz, '2026-03-04 00:00Z'::timestamptz), ('2026-03-01 22:10Z', '2026-03-03 09:05Z'), ('2026-03-02 03:00Z', '2026-03-02 04:00Z'),
+    (values ('2026-03-01 00:00Z'::timestamptz, '2026-03-04 00:00Z'::timestamptz), ('2026-03-01 22:10Z', '2026-03-03 09:05Z'), ('2026-03-02 03:00Z', '2026-03-02 04:00Z'), ('2026-01-15 03:30Z', '2026-03-02 00:00Z'), ('2026-02-01 00:00Z', '2026-03-01 00:00Z'),
         ('2026-03-02 23:59Z', now() + interval '3 hours')) v (since, until);
 select t.report_is_right('2026-01-01 00:00Z', date_trunc('hour', now()) + interval '7 hours', 'user') as with_the_tail;
 select cost = (select sum(cost) from mrprompt.usage u where u.user_id = s.user_id) as cost_is_right,
@@ -179,7 +179,25 @@ select by_user, by_day = (select count(*) from mrprompt.usage) as everything fro
 reset role;
 drop role t_bypass;
 revoke usage on schema t from public;
--- pruning takes rows of the ledger that are rolled up, no others; the figures stay
+-- rows of the ledger that are older than the hours can still be changed: days and months follow
+begin;
+delete from mrprompt_internal.usage_rollups where grain = 'hour' and start < '2026-03-02';
+update mrprompt_internal.usage_watermark set hours_from = '2026-03-02';
+create table t.ids as select array_agg(request_id) as ids from (select request_id from mrprompt.usage order by finished_at limit 400) u;
+select mrprompt_internal.recount(ids, -1) from t.ids;
+update mrprompt.usage set cost = 1 where request_id in (select unnest(ids) from t.ids);
+select count(*) > 0 as differ from mrprompt.check_usage();
+select mrprompt_internal.recount(ids, 1) from t.ids;
+select * from mrprompt.check_usage();
+rollback;
+-- a month that does not say what its days say is found out
+begin;
+update mrprompt_internal.usage_rollups set cost = cost + 1 where dimension = 'all' and grain = 'month' and start = '2026-02-01 00:00Z';
+select what, name, at, figure, trim_scale(stored - computed) as more from mrprompt.check_usage();
+rollback;
+-- pruning takes rows of the ledger that are rolled up, no others, hours and ended periods; the figures of days and months stay
+insert into mrprompt_internal.budget_counters (budget_id, subject, period_start, period_end, held)
+values (t.person(1), 'ended', '2026-01-01', '2026-02-01', 0), (t.person(1), 'ended, held', '2026-01-01', '2026-02-01', 1), (t.person(1), 'endless', '2026-01-01', 'infinity', 0);
 create table t.before as select attempts, requests, cost, name from mrprompt.usage_report('2026-01-01', by => 'user');
 alter system set mrprompt.usage_retention = '1d';
 select pg_reload_conf();
@@ -187,6 +205,12 @@ select 'do $do$ begin if current_setting(''mrprompt.usage_retention'') <> ''1d''
 do $$ begin for i in 1..10 loop perform mrprompt_internal.prune(100); end loop; end $$;
 select min(finished_at) > now() - interval '1 day' as pruned from mrprompt.usage;
 select count(*) as same from t.before join mrprompt.usage_report('2026-01-01', by => 'user') r using (name, attempts, requests, cost);
+select subject from mrprompt_internal.budget_counters where budget_id = t.person(1) order by 1;
+select count(*) filter (where kind = 'usage_by_hour' and pruned_rows > 100) as hours, count(*) filter (where kind = 'budget_periods' and pruned_rows = 1) as periods from mrprompt.retention;
+select min(hour) > now() - interval '2 days' as hours_are_pruned from mrprompt.usage_by_hour;
+-- where there are no hours a report is of whole days
+select (select attempts from mrprompt.usage_report('2026-03-02 05:10Z', '2026-03-02 06:00Z', 'total')) = attempts as widened from mrprompt.usage_by_day where day = '2026-03-02';
+delete from mrprompt_internal.budget_counters where budget_id = t.person(1);
 select * from mrprompt.check_usage();
 update mrprompt_internal.usage_watermark set rolled_up_to = '2026-03-01';
 select t.spend(10, '2026-03-05', '1 hour');
