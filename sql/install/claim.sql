@@ -29,14 +29,17 @@ create function mrprompt_internal.keys_of(
     ids uuid[], out key_ids uuid[], out owners uuid[], out providers text[], out sealed text[], out hashes text[])
     language plpgsql set search_path = pg_catalog, pg_temp
 as $$
+declare
+    rested boolean;
 begin
     -- The secret and its hash by one snapshot: what is said of it later is noted at the secret that was sent.
     select array_agg(k.id order by k.id), array_agg(k.user_id order by k.id),
-        array_agg(k.provider::text order by k.id), array_agg(k.encrypted_key order by k.id), array_agg(k.key_hash order by k.id)
-    into key_ids, owners, providers, sealed, hashes
+        array_agg(k.provider::text order by k.id), array_agg(k.encrypted_key order by k.id), array_agg(k.key_hash order by k.id),
+        bool_or(k.last_used is null or k.last_used < clock_timestamp() - interval '1 minute')
+    into key_ids, owners, providers, sealed, hashes, rested
     from mrprompt.api_keys k
     where k.id = any (array(select distinct r.key_id from mrprompt.requests r where r.id = any (ids))) and k.revoked_at is null;
-    if key_ids is not null then
+    if rested then
         -- Best effort: a row that somebody holds is left as it is.
         update mrprompt.api_keys k set last_used = clock_timestamp()
         where k.id = any (array(
@@ -49,11 +52,25 @@ $$;
 comment on function mrprompt_internal.keys_of(uuid[]) is 'The keys of requests, sealed, and of each the hash; notes that they are used.';
 
 create function mrprompt_internal.hand_out(
-    ids uuid[], key_ids uuid[], providers text[], out shapes json, out jobs json, out usable uuid[])
+    fetcher_id uuid, moment timestamptz, ids uuid[], held numeric[], held_on text[], counted_in text[], reservations bigint[], limits bigint[],
+    key_ids uuid[], providers text[], hashes text[], out shapes json, out jobs json, out usable uuid[], out again boolean)
     language plpgsql set search_path = pg_catalog, pg_temp
 as $$
 begin
-    with used as materialized (
+    with taken as (
+        update mrprompt_internal.queue q
+        set fetcher_id = hand_out.fetcher_id, attempt = q.attempt + 1, claimed_at = moment, hold = w.hold, counters = w.counters::bigint[],
+            buckets = w.buckets::bigint[], reserved = w.reserved, output_limit = w.output_limit,
+            key_hash = hashes[array_position(key_ids, q.key_id)]
+        from unnest(ids, held, held_on, counted_in, reservations, limits) w (id, hold, counters, buckets, reserved, output_limit)
+        where q.request_id = w.id
+        returning q.request_id, q.attempt, q.tag, q.output_limit
+    ), running as (
+        update mrprompt.requests r
+        set status = 'running', attempts = t.attempt, wait_reason = null, not_before = null,
+            started_at = coalesce(r.started_at, moment)
+        from taken t where r.id = t.request_id
+    ), used as materialized (
         select p.name, row_number() over (order by p.name) - 1 as place, json_build_object(
                 'name', p.name, 'protocol', p.protocol, 'base_url', p.base_url, 'path', p.path, 'verify_path', p.verify_path, 'auth', p.auth,
                 'headers', p.headers, 'stream_usage', p.stream_usage, 'ca_file', p.ca_file,
@@ -68,24 +85,24 @@ begin
         from mrprompt.providers p
         where p.enabled and p.name = any (array(select distinct r.provider from mrprompt.requests r where r.id = any (ids)))
     )
-    select (select json_agg(u.shape order by u.place) from used u), array_agg(r.id),
+    select (select bool_or(t.attempt > 1) from taken t), (select json_agg(u.shape order by u.place) from used u), array_agg(r.id),
         json_agg(json_build_object(
-            'request', r.id, 'attempt', q.attempt, 'failures', r.failures, 'provider', u.place,
+            'request', r.id, 'attempt', t.attempt, 'failures', r.failures, 'provider', u.place,
             'key', array_position(key_ids, r.key_id) - 1, 'key_id', r.key_id, 'kind', r.kind, 'model', r.model, 'stream', r.stream,
-            'options', r.options, 'output_limit', q.output_limit, 'payload', r.payload)
-            order by q.tag, r.id)
-    into shapes, usable, jobs
-    from mrprompt.requests r
-    join mrprompt_internal.queue q on q.request_id = r.id
+            'options', r.options, 'output_limit', t.output_limit, 'payload', r.payload)
+            order by t.tag, r.id)
+    into again, shapes, usable, jobs
+    from taken t
+    join mrprompt.requests r on r.id = t.request_id
     join used u on u.name = r.provider
-    where r.id = any (ids)
-      and (r.key_id is null or (providers[array_position(key_ids, r.key_id)] = r.provider and (r.kind = 'verify' or exists (
+    where (r.key_id is null or (providers[array_position(key_ids, r.key_id)] = r.provider and (r.kind = 'verify' or exists (
           select from mrprompt_internal.key_users u where u.key_id = r.key_id and (u.user_id is null or u.user_id = r.user_id)))));
 end
 $$;
-comment on function mrprompt_internal.hand_out(uuid[], uuid[], text[]) is
-    'Claimed requests as a fetcher gets them beside their keys: the rows of their providers, and the jobs; usable: those that still have '
-    'their provider, and a key that their user may use.';
+comment on function mrprompt_internal.hand_out(
+    uuid, timestamptz, uuid[], numeric[], text[], text[], bigint[], bigint[], uuid[], text[], text[]) is
+    'Gives locked requests to a fetcher: the rows of their providers, and the jobs; usable: those that still have their provider, and a '
+    'key that their user may use; again: some were tried before. ids goes with what they hold, key_ids with their providers and hashes.';
 
 create function mrprompt_internal.claim(
     args json, out body json, out key_ids uuid[], out owners uuid[], out providers text[], out sealed text[])
@@ -106,7 +123,7 @@ declare
     ids uuid[];
     held numeric[]; held_on text[]; counted_in text[]; reservations bigint[]; limits bigint[];  -- of ids, where they are metered
     moved boolean;
-    last_tag bigint;
+    reached bigint;  -- virtual time, where it was moved
     again boolean;
     jobs json;
     shapes json;
@@ -124,7 +141,8 @@ begin
         exists (select from mrprompt_internal.pauses) or exists (select from mrprompt_internal.cooldowns) as holds,
         exists (select from mrprompt.budgets b where b.enabled) or exists (select from mrprompt.rate_limits l where l.enabled) as metered,
         exists (select from mrprompt_internal.queue q
-                where q.fetcher_id is null and not q.ready and q.ready_at >= earliest and q.ready_at <= moment) as due
+                where q.fetcher_id is null and not q.ready and q.ready_at >= earliest and q.ready_at <= moment) as due,
+        (select h.here from mrprompt_internal.home h) as at_home
     into wished;
     body := json_build_object('providers', '[]'::json, 'jobs', '[]'::json, 'next_ms', null,
         'cancel', case when wished.cancels then mrprompt_internal.cancels_for(fetcher.id) else '[]' end);
@@ -132,7 +150,7 @@ begin
         perform mrprompt_internal.apply_cancels(1000);
     end if;
     -- The first contract knows no output limit: what it sent would not be what was held.
-    if room < 1 or wished.all_paused or wished.metered and fetcher.contract < 2 or not mrprompt_internal.is_home() then
+    if room < 1 or wished.all_paused or wished.metered and fetcher.contract < 2 or not wished.at_home then
         return;
     end if;
     if wished.releases then
@@ -179,7 +197,9 @@ begin
             ), fitting as (
                 select request_id, tag, sum(l.bytes) over (order by tag, request_id) - l.bytes < max_bytes as fits from lowest l
             )
-            select array_agg(request_id), max(tag) into ids, last_tag from fitting where fits;
+            select array_agg(request_id), case when max(tag) > (select v.last_value from mrprompt_internal.virtual_time v)
+                then setval('mrprompt_internal.virtual_time', max(tag)) end
+            into ids, reached from fitting where fits;
         end if;
         moved := ids is not null;
         exit when not moved;
@@ -195,9 +215,6 @@ begin
         exit when ids is not null;
     end loop;
 
-    if last_tag > (select last_value from mrprompt_internal.virtual_time) then
-        perform setval('mrprompt_internal.virtual_time', last_tag);
-    end if;
     if full_scan or moment >= fetcher.marked_at + interval '2 seconds' then
         update mrprompt_internal.fetchers f
         set claim_from = f.mark, mark = (select last_value from mrprompt_internal.virtual_time), marked_at = moment,
@@ -220,21 +237,8 @@ begin
 
     select k.key_ids, k.owners, k.providers, k.sealed, k.hashes into key_ids, owners, providers, sealed, hashes
     from mrprompt_internal.keys_of(ids) k;
-    with taken as (
-        update mrprompt_internal.queue q
-        set fetcher_id = fetcher.id, attempt = q.attempt + 1, claimed_at = moment, hold = w.hold, counters = w.counters::bigint[],
-            buckets = w.buckets::bigint[], reserved = w.reserved, output_limit = w.output_limit,
-            key_hash = hashes[array_position(key_ids, q.key_id)]
-        from unnest(ids, held, held_on, counted_in, reservations, limits) w (id, hold, counters, buckets, reserved, output_limit)
-        where q.request_id = w.id
-        returning q.request_id, q.attempt
-    ), running as (
-        update mrprompt.requests r
-        set status = 'running', attempts = t.attempt, wait_reason = null, not_before = null,
-            started_at = coalesce(r.started_at, moment)
-        from taken t where r.id = t.request_id
-    )
-    select bool_or(t.attempt > 1) into again from taken t;
+    select h.shapes, h.jobs, h.usable, h.again into shapes, jobs, usable, again
+    from mrprompt_internal.hand_out(fetcher.id, moment, ids, held, held_on, counted_in, reservations, limits, key_ids, providers, hashes) h;
     if again then
         insert into mrprompt.deltas (request_id, seq, attempt, event)
         select q.request_id, (q.attempt - 1) * 1000000::bigint, q.attempt, 'restart'
@@ -243,7 +247,6 @@ begin
         on conflict (request_id, seq) do nothing;
     end if;
 
-    select h.shapes, h.jobs, h.usable into shapes, jobs, usable from mrprompt_internal.hand_out(ids, key_ids, providers) h;
     if cardinality(usable) is distinct from cardinality(ids) then
         perform mrprompt_internal.end_unusable(array(select i.id from unnest(ids) i (id) where i.id <> all (coalesce(usable, '{}'))));
     end if;

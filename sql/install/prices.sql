@@ -311,7 +311,7 @@ comment on function mrprompt_internal.cost_of(mrprompt_internal.price_rows, nume
     numeric, numeric, numeric, numeric) is
     'USD: prompt includes cached, cache_write and audio_prompt tokens, cache_write includes cache_write_1h, completion includes reasoning and audio_completion. Null: no price.';
 
--- From LiteLLM's model_prices_and_context_window.json of mid-2026; check against the provider's page before you bill by it.
+-- As public price tables had them in mid-2026; check against the provider's page before you bill by it.
 insert into mrprompt_internal.price_presets (id, provider, model, service_tier, above_tokens, input, output, cached, cache_write, cache_write_1h,
     audio_input, audio_output, source)
 select md5(concat_ws(' ', provider, model, service_tier, above_tokens, '2025-01-01'))::uuid,
@@ -330,6 +330,16 @@ from (values
     ('openai', 'text-embedding-3-small', 'standard', 0, 2e-08, 0, null, null, null, null, null),
     ('openai', 'text-embedding-3-small', 'batch', 0, 1e-08, 0, null, null, null, null, null),
     ('openai', 'text-embedding-3-large', 'standard', 0, 1.3e-07, 0, null, null, null, null, null),
+    ('openai', 'gpt-4.1', 'standard', 0, 2e-06, 8e-06, 5e-07, null, null, null, null),
+    ('openai', 'gpt-4.1-mini', 'standard', 0, 4e-07, 1.6e-06, 1e-07, null, null, null, null),
+    ('openai', 'gpt-4.1-nano', 'standard', 0, 1e-07, 4e-07, 2.5e-08, null, null, null, null),
+    ('openai', 'gpt-5-mini', 'standard', 0, 2.5e-07, 2e-06, 2.5e-08, null, null, null, null),
+    ('openai', 'gpt-5-nano', 'standard', 0, 5e-08, 4e-07, 5e-09, null, null, null, null),
+    ('openai', 'gpt-5.1', 'standard', 0, 1.25e-06, 1e-05, 1.25e-07, null, null, null, null),
+    ('openai', 'gpt-5.2', 'standard', 0, 1.75e-06, 1.4e-05, 1.75e-07, null, null, null, null),
+    ('openai', 'o3', 'standard', 0, 2e-06, 8e-06, 5e-07, null, null, null, null),
+    ('openai', 'o4-mini', 'standard', 0, 1.1e-06, 4.4e-06, 2.75e-07, null, null, null, null),
+    ('anthropic', 'claude-haiku-4-5*', 'standard', 0, 1e-06, 5e-06, 1e-07, 1.25e-06, 2e-06, null, null),
     ('anthropic', 'claude-sonnet-4-20250514', 'standard', 0, 3e-06, 1.5e-05, 3e-07, 3.75e-06, 6e-06, null, null),
     ('anthropic', 'claude-sonnet-4-20250514', 'standard', 200000, 6e-06, 2.25e-05, 6e-07, 7.5e-06, 1.2e-05, null, null),
     ('anthropic', 'claude-sonnet-4-5*', 'standard', 0, 3e-06, 1.5e-05, 3e-07, 3.75e-06, 6e-06, null, null),

@@ -192,12 +192,16 @@ begin
 end
 $rls$;
 
+create view mrprompt_internal.home with (security_invoker = true) as
+    select count(*) > 0 and bool_and(h.system_identifier = mrprompt_internal.system_identifier() and h.database_oid = d.oid) as here
+    from mrprompt_internal.homes h, pg_database d where d.datname = current_database();
+comment on view mrprompt_internal.home is 'here: this is the database the data was made in, and no copy of it.';
+
 create function mrprompt_internal.is_home() returns boolean
     language plpgsql stable security definer set search_path = pg_catalog, pg_temp
 as $$
 begin
-    return (select count(*) > 0 and bool_and(h.system_identifier = mrprompt_internal.system_identifier() and h.database_oid = d.oid)
-            from mrprompt_internal.homes h, pg_database d where d.datname = current_database());
+    return (select h.here from mrprompt_internal.home h);
 end
 $$;
 comment on function mrprompt_internal.is_home() is 'Whether this is the database the data was made in, and no copy of it.';

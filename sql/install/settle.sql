@@ -91,7 +91,6 @@ declare
     settled uuid[];
     found_ record;
     orphans record;
-    known record;
     busy json;
     stale json;
 begin
@@ -166,7 +165,7 @@ begin
             (p.price).id is not null or e.kind = 'verify', e.first_token_ms, e.total_ms, e.http_status, e.error_type, e.provider_request_id,
             e.estimated, moment, case when e.prompt_tokens is not null then (p.price).id end, e.service_tier,
             nullif(e.cache_write_1h_tokens, 0), nullif(e.audio_prompt_tokens, 0), nullif(e.audio_completion_tokens, 0), e.images,
-            e.provider_cost, e.tags, e.counters, e.hold
+            case when e.provider_cost between 0 and 1e9 then e.provider_cost end, e.tags, e.counters, e.hold
         from ended e
         left join lateral (
             select p.price from prices p
@@ -189,7 +188,8 @@ begin
         where q.request_id = any (array(select e.request from ended e where e.status_now <> 'queued'))
     )
     select array_agg(e.request) as requests, array_agg(e.attempt) as attempts, array_agg(e.key_hash) as key_hashes,
-        array_agg(e.key_id) filter (where e.result = 'succeeded') as taken_keys, (select count(*) from o) as asked,
+        (select count(*) from o) as asked, bool_or(exists (select from mrprompt_internal.cooldowns c where c.probe = e.request)) as probed,
+        bool_or(e.result = 'succeeded' and exists (select from mrprompt.api_keys k where k.id = e.key_id and k.last_error is not null)) as mended,
         bool_or(e.counters is not null or e.buckets is not null) as metered,
         array_agg(e.hold) as holds, array_agg(e.counters::text) as counters, array_agg(e.buckets::text) as buckets,
         array_agg(e.reserved) as reserved, array_agg(l.cost) as costs, array_agg(e.prompt_tokens + e.completion_tokens) as used,
@@ -248,16 +248,13 @@ begin
     if found_.metered then
         perform mrprompt_internal.release_meters(found_.holds, found_.counters, found_.buckets, found_.reserved, found_.costs, found_.used);
     end if;
-    select exists (select from mrprompt_internal.cooldowns c where c.probe = any (settled)) as probed,
-        exists (select from mrprompt.api_keys k where k.id = any (found_.taken_keys) and k.last_error is not null) as mended
-    into known;
-    if found_.cooldowns or found_.verifications or known.mended then
+    if found_.cooldowns or found_.verifications or found_.mended then
         perform mrprompt_internal.note_keys(outcomes, settled, found_.key_hashes);
     end if;
     if found_.cooldowns then
         perform mrprompt_internal.open_cooldowns(outcomes, settled, found_.key_hashes);
     end if;
-    if known.probed then
+    if found_.probed then
         perform mrprompt_internal.release_cooldowns(c.provider, c.key_id, c.model)
         from mrprompt_internal.cooldowns c
         join json_to_recordset(outcomes) as o (request uuid, result text) on o.request = c.probe
