@@ -37,7 +37,7 @@ create view t.counted as select b.scope, c.spent, c.held, c.spent = (select sum(
     from mrprompt_internal.budget_counters c join mrprompt.budgets b on b.id = c.budget_id;
 select * from t.costs order by label;
 select * from t.counted order by scope;
--- by the prices of now nothing differs
+-- by the prices of now nothing differs; what has no price is named
 select * from mrprompt.recompute_cost('2026-01-01', now());
 -- the prices were wrong, and one was not there; first it is shown, and nothing changes
 update mrprompt.prices set input = 0.002 where provider = 'fake' and service_tier = 'standard' and above_tokens = 0;
