@@ -73,7 +73,10 @@ select rows, difference, done_at is not null as done from mrprompt_internal.reco
 select * from t.counted order by scope;
 -- a price that is gone takes nothing away
 delete from mrprompt.prices where provider = 'fake' and model = 'fake-2';
-select model, difference from mrprompt.recompute_cost('2026-01-01', now());
+select model, old_cost, new_cost, difference from mrprompt.recompute_cost('2026-01-01', now(), apply => true);
+select mrprompt_internal.recompute_some(1000), mrprompt_internal.recompute_some(1000), mrprompt_internal.recompute_some(1000);
+select rows, difference from mrprompt_internal.recomputes order by id desc limit 1;
+select * from t.counted order by scope;
 -- what it takes, and who may
 select t.why($$select mrprompt.recompute_cost('2026-01-01', '2026-01-01')$$);
 select t.why($$select mrprompt.recompute_cost(null, '2026-01-01')$$);
