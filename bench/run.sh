@@ -318,7 +318,7 @@ bench_dashboards() {
     sql -c 'call bench_budgets(200000)'
     row 'bytes of a ledger row: table, with indexes' "$(sql -c "select bench_bytes('mrprompt.usage', false) || ' ' || bench_bytes('mrprompt.usage', true)")"
     row '  held by five budgets' "$(sql -c "select bench_bytes('bench_budgeted', false) || ' ' || bench_bytes('bench_budgeted', true)")"
-    row 'roll-ups, MB' "$(sql -c "select pg_total_relation_size('mrprompt_internal.usage_rollups') >> 20")"
+    row 'roll-ups, MB' "$(sql -c "select sum(pg_total_relation_size(relid))::bigint >> 20 from pg_partition_tree('mrprompt_internal.usage_rollups')")"
 }
 
 echo "$(nproc) cores, PostgreSQL $(sql -c 'show server_version' | cut -d' ' -f1), default settings"

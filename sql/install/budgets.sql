@@ -183,16 +183,17 @@ begin
 end
 $$;
 
-create function mrprompt_internal.budget_changed(budget_id uuid) returns void
+create function mrprompt_internal.budget_changed(scope text, subject text) returns void
     language plpgsql set search_path = pg_catalog, pg_temp
 as $$
 begin
     -- A wish in a table of its own: what waits for the budget is looked at again, and no row that the contract needs is locked.
-    insert into mrprompt_internal.releases (kind, rule_id) values ('budget', budget_id);
+    insert into mrprompt_internal.releases (kind, scope, subject) values ('budget', scope, subject);
     perform mrprompt_internal.wake(mrprompt_internal.channel_name('fetchers'));
 end
 $$;
-comment on function mrprompt_internal.budget_changed(uuid) is 'Has the contract look again, after commit, at what waits for a budget or limit.';
+comment on function mrprompt_internal.budget_changed(text, text) is
+    'Has the contract look again, after commit, at everything that waits for a budget or limit and is of this scope and subject.';
 
 create function mrprompt_internal.write_budget(
     scope text, subject text, amount numeric, period text, time_zone text, soft_limits numeric[], at_limit text, enabled boolean, starts_on date,
@@ -224,7 +225,7 @@ begin
     set amount = excluded.amount, time_zone = excluded.time_zone, soft_limits = excluded.soft_limits, at_limit = excluded.at_limit,
         enabled = excluded.enabled, starts_on = excluded.starts_on, updated_at = now()
     returning b.id into changed;
-    perform mrprompt_internal.budget_changed(changed);
+    perform mrprompt_internal.budget_changed(scope, subject);
     return changed;
 end
 $$;
@@ -256,14 +257,16 @@ comment on function mrprompt.set_budget(text, text, numeric, text, text, numeric
 create function mrprompt_internal.delete_budget(budget_id uuid) returns void
     language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$
+declare
+    budget mrprompt.budgets;
 begin
     perform mrprompt_internal.require_admin('delete a budget');
-    delete from mrprompt.budgets b where b.id = budget_id;
+    delete from mrprompt.budgets b where b.id = budget_id returning * into budget;
     if not found then
         raise exception using errcode = 'PT404', message = format('there is no budget %s', coalesce(budget_id::text, 'null')),
             hint = 'select * from mrprompt.budget_status';
     end if;
-    perform mrprompt_internal.budget_changed(budget_id);
+    perform mrprompt_internal.budget_changed(budget.scope, budget.subject);
 end
 $$;
 create function mrprompt.delete_budget(budget_id uuid) returns void
@@ -294,7 +297,7 @@ begin
     insert into mrprompt.budget_extras (budget_id, subject, period_start, amount, note)
     values (budget_id, mrprompt_internal.checked_subject(budget.scope, coalesce(grant_extra.subject, budget.subject)),
         mrprompt_internal.period_start(budget.period, budget.time_zone, budget.starts_on, now()), amount, left(note, 1000));
-    perform mrprompt_internal.budget_changed(budget_id);
+    perform mrprompt_internal.budget_changed(budget.scope, budget.subject);
 end
 $$;
 create function mrprompt.grant_extra(budget_id uuid, amount numeric, subject text default null, note text default null) returns void
@@ -326,7 +329,7 @@ begin
     set requests_per_minute = excluded.requests_per_minute, tokens_per_minute = excluded.tokens_per_minute, in_flight = excluded.in_flight,
         burst_seconds = excluded.burst_seconds, enabled = excluded.enabled, updated_at = now()
     returning l.id into changed;
-    perform mrprompt_internal.budget_changed(changed);
+    perform mrprompt_internal.budget_changed(scope, subject);
     return changed;
 end
 $$;
@@ -354,6 +357,7 @@ begin
     else
         delete from mrprompt.group_members m where m.group_name = set_group_member.group_name and m.user_id = set_group_member.user_id;
     end if;
+    perform mrprompt_internal.budget_changed('user', user_id::text);
 end
 $$;
 create function mrprompt.add_group_member(group_name text, user_id uuid) returns void

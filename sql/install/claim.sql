@@ -60,7 +60,7 @@ begin
     with taken as (
         update mrprompt_internal.queue q
         set fetcher_id = hand_out.fetcher_id, attempt = q.attempt + 1, claimed_at = moment, hold = w.hold, counters = w.counters::bigint[],
-            buckets = w.buckets::bigint[], reserved = w.reserved, output_limit = w.output_limit,
+            buckets = w.buckets::bigint[], reserved = w.reserved, output_limit = w.output_limit, blocked_by = null,
             key_hash = hashes[array_position(key_ids, q.key_id)]
         from unnest(ids, held, held_on, counted_in, reservations, limits) w (id, hold, counters, buckets, reserved, output_limit)
         where q.request_id = w.id
@@ -210,6 +210,8 @@ begin
         if wished.metered and ids is not null then
             select nullif(a.ids, '{}'), a.holds, a.counters, a.buckets, a.reserved, a.limits into ids, held, held_on, counted_in, reservations, limits
             from mrprompt_internal.admit(ids, moment) a;
+            -- It may have locked meters: those of a second look would be out of their order.
+            exit;
         end if;
         -- What was in the way is out of it: look again, unless there is something to do already.
         exit when ids is not null;

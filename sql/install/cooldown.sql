@@ -19,7 +19,7 @@ declare
     now_ constant bigint := (select last_value from mrprompt_internal.virtual_time);
 begin
     update mrprompt_internal.queue q
-    set ready = true, waits_for = null, blocked_by = null, ready_at = clock_timestamp(), tag = now_ + n.place * mrprompt_internal.step(n.priority)
+    set ready = true, waits_for = null, ready_at = clock_timestamp(), tag = now_ + n.place * mrprompt_internal.step(n.priority)
     from (select w.request_id, w.priority, row_number() over (partition by w.user_id, w.priority order by w.tag, w.request_id) as place
           from mrprompt_internal.queue w where w.request_id = any (ids)) n
     where q.request_id = n.request_id and q.request_id = any (ids);
@@ -61,12 +61,20 @@ begin
               and (release.model is null or c.model = release.model);
         end if;
         if release.kind = 'budget' then
-            select array_agg(w.request_id) into ids from (
+            select array_agg(w.request_id order by w.request_id) into ids from (
                 select q.request_id from mrprompt_internal.queue q
-                where q.blocked_by in (select c.id from mrprompt_internal.budget_counters c where c.budget_id = release.rule_id
-                                       union all select b.id from mrprompt_internal.limit_buckets b where b.limit_id = release.rule_id)
-                  and q.fetcher_id is null and not q.ready
-                limit max_rows for update skip locked) w;
+                where q.fetcher_id is null and not q.ready and q.waits_for in ('limit', 'budget')
+                  and q.request_id > coalesce(release.reached, '00000000-0000-0000-0000-000000000000')
+                  and case release.scope
+                          when 'user' then release.subject in ('*', q.user_id::text)
+                          when 'key' then release.subject in ('*', q.key_id::text)
+                          when 'provider' then release.subject in ('*', q.provider)
+                          when 'model' then release.subject in ('*', q.model, q.provider || '/' || q.model)
+                          when 'group' then release.subject = '*' or exists (
+                              select from mrprompt.group_members m where m.group_name = release.subject and m.user_id = q.user_id)
+                          else true end
+                order by q.request_id limit max_rows for update skip locked) w;
+            update mrprompt_internal.releases r set reached = ids[cardinality(ids)] where r.id = release.id and ids is not null;
         elsif release.provider is not null and release.model is not null then
             select array_agg(w.request_id) into ids from (
                 select q.request_id from mrprompt_internal.queue q

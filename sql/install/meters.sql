@@ -38,68 +38,110 @@ comment on column mrprompt_internal.limit_buckets.in_flight is 'How many rows of
 alter table mrprompt_internal.budget_counters enable row level security;
 alter table mrprompt_internal.limit_buckets enable row level security;
 
+create function mrprompt_internal.whole_number(parameter text, value json, least_ bigint, most bigint) returns bigint
+    language plpgsql immutable set search_path = pg_catalog, pg_temp
+as $$
+begin
+    if json_typeof(value) = 'number' and value::text ~ '^\d{1,15}(\.0{1,15})?$' and value::text::numeric between least_ and most then
+        return value::text::numeric;
+    elsif value is null or json_typeof(value) = 'null' then
+        return null;
+    end if;
+    raise exception using errcode = 'PT400', message = format('%s must be a whole number from %s to %s', parameter, least_, most),
+        detail = format('it is %s', left(value::text, 100)), hint = 'What a request may cost is bounded by it. Leave it out for the provider''s default.';
+end
+$$;
+comment on function mrprompt_internal.whole_number(text, json, bigint, bigint) is 'A parameter of a payload that bounds what it costs; null: it is not there. PT400.';
+
+create function mrprompt_internal.parts_of(messages json) returns table (part json)
+    language plpgsql immutable rows 10 set search_path = pg_catalog, pg_temp
+as $$
+begin
+    return query
+    select p from json_array_elements(messages) m, json_array_elements(case json_typeof(m -> 'content') when 'array' then m -> 'content' else '[]' end) p
+    union all
+    -- What an Anthropic tool answers has parts of its own.
+    select n from json_array_elements(messages) m, json_array_elements(case json_typeof(m -> 'content') when 'array' then m -> 'content' else '[]' end) p,
+        json_array_elements(case json_typeof(p -> 'content') when 'array' then p -> 'content' else '[]' end) n;
+end
+$$;
+comment on function mrprompt_internal.parts_of(json) is 'The parts of messages whose content is no plain text.';
+
 create function mrprompt_internal.bounds_of(body json, out prompt bigint, out output bigint, out choices integer, out images integer, out special text[])
     language plpgsql immutable set search_path = pg_catalog, pg_temp
 as $$
 declare
     whole constant text := body::text;
+    -- Letters, that is: no encoder escapes those, so somebody hides a word.
+    escaped constant boolean := strpos(whole, '\u00') > 0 and whole ~ '\\u00[4-7]';
     asked record;
     inline_bytes bigint := 0;
+    elsewhere boolean := false;
+    thinking bigint;
     messages json;
 begin
     select * into asked from json_to_record(body) as a (messages json, max_tokens json, max_completion_tokens json, n json, tools json, service_tier text, thinking json);
     messages := case json_typeof(asked.messages) when 'array' then asked.messages else '[]' end;
-    if strpos(whole, '"image') > 0 or strpos(whole, '"input_image') > 0 then
-        select count(*), coalesce(sum(octet_length(u.url)) filter (where u.url like 'data:%'), 0) into images, inline_bytes
-        from json_array_elements(messages) m
-        cross join lateral json_array_elements(case json_typeof(m -> 'content') when 'array' then m -> 'content' else '[]' end) part
-        cross join lateral (select coalesce(case json_typeof(part -> 'image_url') when 'object' then part -> 'image_url' ->> 'url' else part ->> 'image_url' end,
-            part -> 'source' ->> 'data') as url) u
-        where part ->> 'type' in ('image_url', 'image', 'input_image');
+    if escaped or strpos(whole, '"image') > 0 or strpos(whole, '"input_image') > 0 or strpos(whole, '"file') > 0 or strpos(whole, '"input_file') > 0
+        or strpos(whole, '"document"') > 0 or strpos(whole, '"video') > 0 then
+        select count(*) filter (where t.image),
+            coalesce(sum(octet_length(u.url)) filter (where t.image and u.url like 'data:%'), 0)
+                + coalesce(sum(octet_length(p.part -> 'source' ->> 'data')) filter (where t.image), 0),
+            coalesce(bool_or(not t.image and p.part ->> 'type' not in ('text', 'input_text', 'input_audio', 'refusal', 'thinking', 'redacted_thinking',
+                'tool_use', 'tool_result')), false)
+        into images, inline_bytes, elsewhere
+        from mrprompt_internal.parts_of(messages) p
+        cross join lateral (select coalesce(p.part ->> 'type' in ('image_url', 'image', 'input_image'), false) as image) t
+        cross join lateral (select case json_typeof(p.part -> 'image_url') when 'object' then p.part -> 'image_url' ->> 'url'
+            else p.part ->> 'image_url' end as url) u;
     end if;
     -- No token is shorter than a byte; what servers put around messages and tools is less than this.
     prompt := octet_length(whole) - inline_bytes + 16 * json_array_length(messages)
         + case when asked.tools is not null then 1000 else 0 end;
-    select max(trunc(v::text::numeric)) into output
-    from unnest(array[asked.max_tokens, asked.max_completion_tokens]) v
-    where json_typeof(v) = 'number' and v::text::numeric between 0 and 1e12;
+    output := greatest(mrprompt_internal.whole_number('max_tokens', asked.max_tokens, 0, 1000000000),
+        mrprompt_internal.whole_number('max_completion_tokens', asked.max_completion_tokens, 0, 1000000000));
+    thinking := mrprompt_internal.whole_number('thinking.budget_tokens', asked.thinking -> 'budget_tokens', 0, 1000000000);
     -- Anthropic refuses a limit that its thinking alone would use up.
-    if output is null and json_typeof(asked.thinking -> 'budget_tokens') = 'number' and (asked.thinking ->> 'budget_tokens')::numeric between 1 and 1e9 then
-        output := trunc((asked.thinking ->> 'budget_tokens')::numeric) + 4096;
-    end if;
-    choices := case when json_typeof(asked.n) = 'number' and asked.n::text::numeric between 1 and 1000 then asked.n::text::numeric::int else 1 end;
+    output := coalesce(output, thinking + 4096);
+    choices := coalesce(mrprompt_internal.whole_number('n', asked.n, 1, 1000), 1);
     images := nullif(images, 0);
     special := nullif(array_remove(array[
-        case when strpos(whole, '"ttl"') > 0 then '1h' end,
-        case when strpos(whole, 'audio') > 0 then 'audio' end,
-        nullif(mrprompt_internal.served_tier(asked.service_tier), 'standard')], null), '{}');
+        case when escaped or strpos(whole, '"ttl"') > 0 then '1h' end,
+        case when escaped or strpos(whole, 'audio') > 0 then 'audio' end,
+        case when elsewhere then 'elsewhere' end,
+        case when asked.service_tier <> 'auto' then mrprompt_internal.served_tier(asked.service_tier) end], null), '{}');
 end
 $$;
 comment on function mrprompt_internal.bounds_of(json) is
     'What bounds the cost of a payload: tokens of the prompt without its images, the output limit it names (null: none), how many '
-    'answers, images, and the special prices that may apply (1h, audio, a service tier).';
+    'answers, images, and the special prices that may apply: 1h, audio, the one service tier that it asks for; elsewhere: it refers to a '
+    'file or the like, as long as the model takes any. PT400.';
 
 create function mrprompt_internal.bound_cost(
     prices mrprompt_internal.price_rows[], prompt_tokens bigint, output_tokens bigint, images integer, special text[]) returns numeric
     language plpgsql immutable set search_path = pg_catalog, pg_temp
 as $$
 declare
+    any_tier constant boolean := not coalesce(special && '{standard,batch,flex,priority}', false);
     price mrprompt_internal.price_rows;
     dearest numeric;
+    priced boolean := false;
 begin
     foreach price in array prices loop
-        if price.above_tokens < greatest(prompt_tokens, 1) and (price.service_tier = 'standard' or price.service_tier = any (special)) then
+        priced := priced or price.service_tier = 'standard' and price.above_tokens = 0;
+        if price.above_tokens < greatest(prompt_tokens, 1) and (any_tier or price.service_tier = 'standard' or price.service_tier = any (special)) then
             dearest := greatest(dearest, coalesce(price.per_request, 0) + coalesce(images * price.image, 0)
                 + prompt_tokens * greatest(price.input, price.cached, price.cache_write, case when '1h' = any (special) then price.cache_write_1h end,
                     case when 'audio' = any (special) then price.audio_input end)
                 + output_tokens * greatest(price.output, price.reasoning, case when 'audio' = any (special) then price.audio_output end));
         end if;
     end loop;
-    return dearest;
+    return case when priced then dearest end;
 end
 $$;
 comment on function mrprompt_internal.bound_cost(mrprompt_internal.price_rows[], bigint, bigint, integer, text[]) is
-    'USD that an attempt of so many tokens can cost at most, at the dearest of the prices that can apply; null: no price.';
+    'USD that an attempt of so many tokens can cost at most, at the dearest of the prices that can apply: a provider may serve any tier '
+    'unless one is asked for; null: no price that holds for every size.';
 
 create function mrprompt_internal.meters_of(ids uuid[], moment timestamptz)
     returns table (request_id uuid, kind text, rule_id uuid, subject text, period_start timestamptz, period_end timestamptz, meter_id bigint)
@@ -116,13 +158,14 @@ begin
     ), combinations as materialized (
         select distinct on (p.combination) p.* from picked p order by p.combination
     ), subjects as materialized (
-        select c.combination, s.scope, s.subject, s.each_one
+        select c.combination, s.scope, s.subject, s.each_one, s.longer_name
         from combinations c
         cross join lateral (
-            values ('everybody', '', false), ('user', c.user_id::text, true), ('key', c.key_id::text, true), ('agent', c.agent_name, true),
-                ('provider', c.provider::text, true), ('model', c.model, true), ('model', c.provider || '/' || c.model, false)
-            union all select 'group', g.group_name, true from mrprompt.group_members g where g.user_id = c.user_id
-            union all select distinct 'tag', t, true from unnest(c.tags) t) s (scope, subject, each_one)
+            values ('everybody', '', false, null), ('user', c.user_id::text, true, null), ('key', c.key_id::text, true, null),
+                ('agent', c.agent_name, true, null), ('provider', c.provider::text, true, null),
+                ('model', c.model, true, c.provider || '/' || c.model), ('model', c.provider || '/' || c.model, false, null)
+            union all select 'group', g.group_name, true, null from mrprompt.group_members g where g.user_id = c.user_id
+            union all select distinct 'tag', t, true, null from unnest(c.tags) t) s (scope, subject, each_one, longer_name)
         where s.subject is not null
     ), rules as materialized (
         select s.combination, 'budget' as kind, b.id, s.subject,
@@ -130,12 +173,12 @@ begin
         from subjects s join mrprompt.budgets b on b.scope = s.scope and b.subject in (s.subject, case when s.each_one then '*' end)
         where b.enabled and (b.subject <> '*' or not exists (
             select from mrprompt.budgets own
-            where own.scope = b.scope and own.subject = s.subject and own.period = b.period and not own.self_set))
+            where own.scope = b.scope and own.subject in (s.subject, s.longer_name) and own.subject <> '*' and own.period = b.period and not own.self_set))
         union all
         select s.combination, 'limit', l.id, s.subject, null, null, null
         from subjects s join mrprompt.rate_limits l on l.scope = s.scope and l.subject in (s.subject, case when s.each_one then '*' end)
         where l.enabled and (l.subject <> '*' or not exists (
-            select from mrprompt.rate_limits own where own.scope = l.scope and own.subject = s.subject))
+            select from mrprompt.rate_limits own where own.scope = l.scope and own.subject in (s.subject, s.longer_name) and own.subject <> '*'))
     ), counted as materialized (
         select u.combination, u.kind, u.id, u.subject, u.starting,
             case u.kind when 'budget' then mrprompt_internal.period_end(u.period, u.time_zone, u.starting) end as ending,
@@ -156,19 +199,23 @@ create function mrprompt_internal.open_meters(ids uuid[], moment timestamptz) re
     language plpgsql set search_path = pg_catalog, pg_temp
 as $$
 begin
-    insert into mrprompt_internal.limit_buckets (limit_id, subject)
-    select distinct m.rule_id, m.subject from mrprompt_internal.meters_of(ids, moment) m where m.kind = 'limit' and m.meter_id is null order by 1, 2
-    on conflict do nothing;
+    with missing as materialized (
+        select distinct m.kind, m.rule_id, m.subject, m.period_start, m.period_end from mrprompt_internal.meters_of(ids, moment) m where m.meter_id is null
+    ), opened as (
+        insert into mrprompt_internal.limit_buckets (limit_id, subject)
+        select m.rule_id, m.subject from missing m where m.kind = 'limit' order by 1, 2
+        on conflict do nothing
+    )
     insert into mrprompt_internal.budget_counters (budget_id, subject, period_start, period_end)
-    select distinct m.rule_id, m.subject, m.period_start, m.period_end
-    from mrprompt_internal.meters_of(ids, moment) m where m.kind = 'budget' and m.meter_id is null order by 1, 2, 3
+    select m.rule_id, m.subject, m.period_start, m.period_end from missing m where m.kind = 'budget' order by 1, 2, 3
     on conflict do nothing;
 end
 $$;
 comment on function mrprompt_internal.open_meters(uuid[], timestamptz) is 'Makes the counters and buckets that rows of the queue need and that are not there yet.';
 
 create function mrprompt_internal.needs(ids uuid[], moment timestamptz)
-    returns table (request_id uuid, tag bigint, hold numeric, reserved bigint, output_limit bigint, counters bigint[], buckets bigint[], missing boolean)
+    returns table (request_id uuid, tag bigint, hold numeric, reserved bigint, output_limit bigint, counters bigint[], buckets bigint[], missing boolean,
+        model text, woken_by bigint)
     language plpgsql stable rows 1000 set search_path = pg_catalog, pg_temp
     set enable_hashjoin = on set enable_seqscan = off set jit = off set plan_cache_mode = force_generic_plan
 as $$
@@ -179,13 +226,14 @@ begin
             array_agg(m.meter_id order by m.meter_id) filter (where m.kind = 'limit') as buckets, bool_or(m.meter_id is null) as missing
         from mrprompt_internal.meters_of(ids, moment) m group by m.request_id
     ), picked as materialized (
-        select q.request_id, q.tag, q.provider, q.model, q.prompt_bound, q.output_bound, q.choices, q.images, q.special,
+        select q.request_id, q.tag, q.provider, q.model, q.prompt_bound, q.output_bound, q.choices, q.images, q.special, q.blocked_by,
             m.counters, m.buckets, coalesce(m.missing, false) as missing
         from mrprompt_internal.queue q left join metered m on m.request_id = q.request_id
         where q.request_id = any (ids)
     ), known as materialized (
-        select d.provider, d.model, (k.about).max_output_tokens, coalesce((k.about).image_tokens, 5000) as image_tokens, l.prices,
-            cardinality(l.prices) = 1 as plain, coalesce(f.per_request, 0) as fixed, greatest(f.input, f.cached, f.cache_write) as input,
+        select d.provider, d.model, (k.about).max_output_tokens, coalesce((k.about).image_tokens, 5000) as image_tokens,
+            coalesce((k.about).context_tokens, 1000000) as context_tokens, l.prices,
+            cardinality(l.prices) = 1 and f.service_tier = 'standard' and f.above_tokens = 0 as plain, coalesce(f.per_request, 0) as fixed, greatest(f.input, f.cached, f.cache_write) as input,
             greatest(f.output, f.reasoning) as output
         from (select distinct p.provider, p.model from picked p where p.counters is not null or p.buckets is not null) d
         cross join lateral (select mrprompt_internal.model_of(d.provider, d.model) as about offset 0) k
@@ -197,17 +245,19 @@ begin
             -- The plain case of bound_cost(), without a call of it.
             when k.plain and p.images is null and p.special is null then k.fixed + b.prompt * k.input + b.output * p.choices * k.output
             else mrprompt_internal.bound_cost(k.prices, b.prompt, b.output * p.choices, p.images, p.special) end,
-        b.prompt + b.output * p.choices, case when k.provider is not null then b.output end, p.counters, p.buckets, p.missing
+        b.prompt + b.output * p.choices, case when k.provider is not null then b.output end, p.counters, p.buckets, p.missing,
+        concat(p.model, ' of ', p.provider), p.blocked_by
     from picked p
     left join known k on k.provider = p.provider and k.model = p.model
     cross join lateral (
-        select p.prompt_bound + coalesce(p.images * k.image_tokens, 0) as prompt,
+        select greatest(p.prompt_bound + coalesce(p.images * k.image_tokens, 0), case when 'elsewhere' = any (p.special) then k.context_tokens end) as prompt,
             coalesce(p.output_bound, k.max_output_tokens, mrprompt_internal.setting('mrprompt.default_output_limit')::bigint) as output) b;
 end
 $$;
 comment on function mrprompt_internal.needs(uuid[], timestamptz) is
     'What rows of the queue need before they may be sent: the hold on their budgets (null: no price), the tokens to reserve, the output '
-    'limit that both are for, their counters and buckets (missing: some are not there yet).';
+    'limit that both are for, their counters and buckets (missing: some are not there yet), their model in words, and the meter whose release '
+    'had them looked at again.';
 
 create function mrprompt_internal.name_of_rule(scope text, subject text, period text) returns text
     language sql immutable
@@ -265,21 +315,21 @@ create function mrprompt_internal.admit(
 as $$
 declare
     unpriced_may_run constant boolean := mrprompt_internal.setting('mrprompt.unpriced_requests') = 'allow';
-    a_while constant timestamptz := moment + interval '10 seconds';
-    n_ids uuid[]; n_holds numeric[]; n_tokens bigint[]; n_limits bigint[]; n_counters text[]; n_buckets text[];
+    n_ids uuid[]; n_holds numeric[]; n_tokens bigint[]; n_limits bigint[]; n_counters text[]; n_buckets text[]; n_models text[]; n_woken_by bigint[];
     missing boolean;
     c record;  -- the counters, as arrays in the order of their ids
     b record;  -- the buckets, likewise
-    c_left numeric[]; c_taken numeric[]; c_blocked boolean[];
+    c_left numeric[]; c_taken numeric[];
     b_requests numeric[]; b_tokens numeric[]; b_free int[]; b_taken int[]; b_ahead int[];
     s_ids uuid[] := '{}'; s_for text[] := '{}'; s_until timestamptz[] := '{}'; s_reasons text[] := '{}'; s_blockers bigint[] := '{}';
+    passed_on bigint[] := '{}';  -- meters whose release was for nothing: somebody else may use it
     place int; c_places int[]; b_places int[]; c_now text; b_now text;  -- of the request at hand, and what they were made from
     verdict text; waits_for text; until timestamptz; blocker bigint; refused text;
 begin
     for round in 1..2 loop
         select array_agg(n.request_id), array_agg(n.hold), array_agg(n.reserved), array_agg(n.output_limit),
-            array_agg(n.counters::text), array_agg(n.buckets::text), bool_or(n.missing)
-        into n_ids, n_holds, n_tokens, n_limits, n_counters, n_buckets, missing
+            array_agg(n.counters::text), array_agg(n.buckets::text), array_agg(n.model), array_agg(n.woken_by), bool_or(n.missing)
+        into n_ids, n_holds, n_tokens, n_limits, n_counters, n_buckets, n_models, n_woken_by, missing
         from (select * from mrprompt_internal.needs(ids, moment) order by tag, request_id) n;
         exit when not missing;
         perform mrprompt_internal.open_meters(ids, moment);
@@ -297,11 +347,11 @@ begin
     into c
     from mrprompt_internal.open_counters(array(select distinct u from unnest(n_counters) t, unnest(t::bigint[]) u)) k;
     b_requests := b.requests; b_tokens := b.tokens; b_free := b.free; b_taken := b.zeros; b_ahead := b.zeros;
-    c_left := c.free; c_taken := c.zeros; c_blocked := array_fill(false, array[coalesce(cardinality(c.ids), 0)]);
+    c_left := c.free; c_taken := c.zeros;
 
     ids := '{}'; holds := '{}'; counters := '{}'; buckets := '{}'; reserved := '{}'; limits := '{}';
     for n in 1..cardinality(n_ids) loop
-        verdict := null; refused := null; blocker := null;
+        verdict := null; refused := null; blocker := null; until := null;
         if n_buckets[n] is distinct from b_now then
             b_now := n_buckets[n];
             b_places := array(select array_position(b.ids, u) from unnest(b_now::bigint[]) u);
@@ -312,16 +362,16 @@ begin
         end if;
         if b_now is not null then
             foreach place in array b_places loop
-                waits_for := 'limit';
+                waits_for := 'limit'; blocker := b.ids[place];
                 if b_free[place] < 1 then
-                    verdict := b.names[place] || ' has no room in flight'; until := a_while; blocker := b.ids[place];
+                    verdict := b.names[place] || ' has no room in flight';
                 elsif b_requests[place] < 1 then
-                    verdict := b.names[place] || ': requests per minute';
-                    until := moment + ((1 - b_requests[place] + b_ahead[place]) * 60 / b.per_minute[place])::double precision * interval '1 second';
+                    verdict := b.names[place] || ': requests per minute'; blocker := null;
+                    until := moment + least((1 - b_requests[place] + b_ahead[place]) * 60 / b.per_minute[place], 3600)::double precision * interval '1 second';
                     b_ahead[place] := b_ahead[place] + 1;
                 elsif b_tokens[place] < least(n_tokens[n], b.most_tokens[place]) then
-                    verdict := b.names[place] || ': tokens per minute'; blocker := b.ids[place];
-                    until := moment + ((least(n_tokens[n], b.most_tokens[place]) - b_tokens[place]) * 60 / b.tokens_per_minute[place])::double precision
+                    verdict := b.names[place] || ': tokens per minute';
+                    until := moment + least((least(n_tokens[n], b.most_tokens[place]) - b_tokens[place]) * 60 / b.tokens_per_minute[place], 3600)::double precision
                         * interval '1 second';
                 end if;
                 exit when verdict is not null;
@@ -332,22 +382,23 @@ begin
                 n_holds[n] := 0;
             end if;
             foreach place in array c_places loop
-                waits_for := 'budget';
+                waits_for := 'budget'; blocker := c.ids[place];
                 if n_holds[n] is null then
-                    verdict := 'its model has no price, and ' || c.names[place] || ' needs one'; refused := 'price_unknown';
+                    verdict := format('model %s has no price, and %s needs one', n_models[n], c.names[place]); refused := 'price_unknown';
                 elsif n_holds[n] > c.unspent[place] and (not c.waits[place] or n_holds[n] > c.amounts[place]) then
                     refused := 'budget_exceeded';
                     verdict := c.names[place] || ' has no room for this request' || case when c.shown[place]
                         then format(': %s USD may be needed, %s of %s are left', n_holds[n], c.unspent[place], c.amounts[place]) else '' end;
                 elsif n_holds[n] > c.unspent[place] then
-                    verdict := c.names[place] || ' has no room for it before the next period'; until := c.ends[place]; blocker := c.ids[place];
-                elsif n_holds[n] > c_left[place] or c_blocked[place] then
-                    -- Who comes behind waits as well, so that many small requests do not keep a large one waiting.
-                    c_blocked[place] := true;
-                    verdict := c.names[place] || ' is held by requests in flight'; until := a_while; blocker := c.ids[place];
+                    verdict := c.names[place] || ' has no room for it before the next period'; until := c.ends[place];
+                elsif n_holds[n] > c_left[place] then
+                    verdict := c.names[place] || ' is held by requests in flight';
                 end if;
                 exit when verdict is not null;
             end loop;
+        end if;
+        if n_woken_by[n] is not null and verdict is not null and (refused is not null or n_woken_by[n] is distinct from blocker) then
+            passed_on := passed_on || n_woken_by[n];
         end if;
         if refused is not null then
             perform mrprompt_internal.refuse_waiting(n_ids[n], 402, refused, verdict);
@@ -358,7 +409,7 @@ begin
             ids := ids || n_ids[n]; holds := holds || n_holds[n]; counters := counters || c_now; buckets := buckets || b_now;
             reserved := reserved || case when b_now is not null then n_tokens[n] end; limits := limits || n_limits[n];
             foreach place in array coalesce(b_places, '{}') loop
-                b_free[place] := b_free[place] - 1; b_requests[place] := b_requests[place] - 1; b_tokens[place] := b_tokens[place] - n_tokens[n];
+                b_free[place] := b_free[place] - 1; b_requests[place] := b_requests[place] - 1; b_tokens[place] := b_tokens[place] - least(n_tokens[n], b.most_tokens[place]);
                 b_taken[place] := b_taken[place] + 1;
             end loop;
             foreach place in array coalesce(c_places, '{}') loop
@@ -372,6 +423,7 @@ begin
     from unnest(b.ids, b_requests, b_tokens, b_taken) t (id, requests, tokens, more) where k.id = t.id and t.more > 0;
     update mrprompt_internal.budget_counters k set held = k.held + t.more
     from unnest(c.ids, c_taken) t (id, more) where k.id = t.id and t.more > 0;
+    perform mrprompt_internal.wake_blocked(passed_on, cardinality(passed_on));
     if cardinality(s_ids) > 0 then
         perform mrprompt_internal.set_waiting(s_ids, s_for, s_until, s_reasons, s_blockers, moment);
     end if;
@@ -403,19 +455,45 @@ begin
         join mrprompt.requests r on r.id = w.id
         where w.waits_for = 'limit' and r.options ->> 'on_limit' = 'refuse'
     loop
-        perform mrprompt_internal.refuse_waiting(item.id, 429, 'rate_limit',
-            format('%s; there is room in %s s', item.reason, ceil(extract(epoch from item.until - moment))));
+        perform mrprompt_internal.refuse_waiting(item.id, 429, 'rate_limit', item.reason || case when item.until is null then '; there is room when one has ended'
+            else format('; there is room in %s s', ceil(extract(epoch from item.until - moment))) end);
     end loop;
-    -- It is looked at again within the hour, whenever its time is.
+    -- A release wakes as many as it has room for; looking again after a time is for a release that somebody else made nothing of.
     update mrprompt_internal.queue q
-    set ready = false, waits_for = w.waits_for, ready_at = least(w.until, moment + interval '1 hour'), blocked_by = w.blocker
-    from unnest(ids, set_waiting.waits_for, until, blockers) w (id, waits_for, until, blocker) where q.request_id = w.id;
+    set ready = false, waits_for = w.waits_for, blocked_by = w.blocker,
+        ready_at = least(coalesce(w.until, moment + interval '10 seconds' * (1 + least(w.place / 8, 29))), moment + interval '1 hour')
+    from (select u.*, row_number() over (partition by u.blocker order by u.nth) - 1 as place
+          from unnest(ids, set_waiting.waits_for, until, blockers) with ordinality u (id, waits_for, until, blocker, nth)) w
+    where q.request_id = w.id;
     update mrprompt.requests r set wait_reason = w.reason, not_before = nullif(w.until, 'infinity')
-    from unnest(ids, reasons, until) w (id, reason, until) where r.id = w.id and r.finished_at is null;
+    from unnest(ids, reasons, until) w (id, reason, until)
+    where r.id = w.id and r.finished_at is null and (r.wait_reason, r.not_before) is distinct from (w.reason, nullif(w.until, 'infinity'));
 end
 $$;
 comment on function mrprompt_internal.set_waiting(uuid[], text[], timestamptz[], text[], bigint[], timestamptz) is
-    'Puts rows aside that wait for a limit or a budget, each with its own time and reason; the arrays go together.';
+    'Puts rows aside that wait for a limit or a budget, each with its own reason and time (null: until something is released), looked at '
+    'again within the hour at any rate; the arrays go together.';
+
+create function mrprompt_internal.wake_blocked(meters bigint[], most integer) returns void
+    language plpgsql set search_path = pg_catalog, pg_temp
+as $$
+declare
+    ids uuid[];
+begin
+    if meters = '{}' then
+        return;
+    end if;
+    select array_agg(w.request_id) into ids from (
+        select q.request_id from mrprompt_internal.queue q
+        where q.blocked_by = any (meters) and q.fetcher_id is null and not q.ready
+        order by q.tag limit most for update skip locked) w;
+    if ids is not null then
+        perform mrprompt_internal.make_ready(ids);
+        perform mrprompt_internal.wake(mrprompt_internal.channel_name('fetchers'));
+    end if;
+end
+$$;
+comment on function mrprompt_internal.wake_blocked(bigint[], integer) is 'Has the first rows that wait for counters or buckets looked at again.';
 
 create function mrprompt_internal.release_meters(
     holds numeric[], counters text[], buckets text[], reserved bigint[], costs numeric[], used bigint[]) returns void
@@ -424,13 +502,14 @@ as $$
 declare
     c_ids constant bigint[] := array(select distinct u from unnest(counters) t, unnest(t::bigint[]) u order by u);
     b_ids constant bigint[] := array(select distinct u from unnest(buckets) t, unnest(t::bigint[]) u order by u);
-    woken uuid[];
 begin
     if b_ids <> '{}' then
         perform from mrprompt_internal.limit_buckets k where k.id = any (b_ids) order by k.id for update;
         update mrprompt_internal.limit_buckets k set in_flight = k.in_flight - s.n, tokens = k.tokens + s.back
-        from (select u as id, count(*) as n, sum(t.reserved - coalesce(t.used, 0)) as back
-              from unnest(buckets, reserved, used) t (buckets, reserved, used), unnest(t.buckets::bigint[]) u group by u) s
+        from (select u as id, count(*) as n, sum(least(t.reserved, greatest(l.tokens_per_minute * l.burst_seconds / 60, 1)) - coalesce(t.used, 0)) as back
+              from unnest(buckets, reserved, used) t (buckets, reserved, used), unnest(t.buckets::bigint[]) u
+              left join mrprompt_internal.limit_buckets o on o.id = u left join mrprompt.rate_limits l on l.id = o.limit_id
+              group by u) s
         where k.id = s.id;
     end if;
     if c_ids <> '{}' then
@@ -441,14 +520,7 @@ begin
         where k.id = s.id;
         perform mrprompt_internal.raise_alerts(c_ids);
     end if;
-    select array_agg(w.request_id) into woken from (
-        select q.request_id from mrprompt_internal.queue q
-        where q.blocked_by = any (b_ids || c_ids) and q.fetcher_id is null and not q.ready
-        order by q.tag limit 2 * cardinality(release_meters.counters) + 8 for update skip locked) w;
-    if woken is not null then
-        perform mrprompt_internal.make_ready(woken);
-        perform mrprompt_internal.wake(mrprompt_internal.channel_name('fetchers'));
-    end if;
+    perform mrprompt_internal.wake_blocked(b_ids || c_ids, cardinality(release_meters.counters) + 2);
 end
 $$;
 comment on function mrprompt_internal.release_meters(numeric[], text[], text[], bigint[], numeric[], bigint[]) is
@@ -468,8 +540,8 @@ begin
         return;
     end if;
     for meter in
-        select mrprompt_internal.name_of_rule(b.scope, c.subject, b.period) as name, b.scope = 'user' as shown, b.at_limit, c.period_end,
-            l.amount, l.amount - c.spent as unspent
+        select case when b.self_set then 'your own cap, ' else '' end || mrprompt_internal.name_of_rule(b.scope, c.subject, b.period) as name,
+            b.self_set, b.scope = 'user' as shown, b.at_limit, c.period_end, l.amount, l.amount - c.spent as unspent
         from (
             select k.budget_id, k.subject, k.period_start, k.period_end, k.spent
             from mrprompt_internal.budget_counters k where k.id = any (need.counters)
@@ -482,29 +554,33 @@ begin
             where e.budget_id = b.id and e.subject = c.subject and e.period_start = c.period_start) l
     loop
         if need.hold is null and mrprompt_internal.setting('mrprompt.unpriced_requests') <> 'allow' then
-            raise exception using errcode = 'PT402', message = format('the model has no price, and %s needs one', meter.name),
-                hint = 'An admin inserts one into mrprompt.prices, maps the model in mrprompt.models.priced_as, or sets mrprompt.unpriced_requests = allow.';
+            raise exception using errcode = 'PT402', message = format('model %s has no price, and %s needs one', need.model, meter.name),
+                hint = 'An admin inserts one into mrprompt.prices, or maps the model in mrprompt.models.priced_as; with mrprompt.unpriced_requests = allow it runs without.';
         elsif need.hold > meter.unspent and (meter.at_limit = 'refuse' or need.hold > meter.amount) then
-            raise exception using errcode = 'PT402', message = format('%s has no room for this request', meter.name),
+            raise exception using errcode = 'PT402',
+                message = format(case when need.hold > meter.amount then '%s is smaller than what this request may cost' else '%s has no room for this request' end, meter.name),
                 detail = case when meter.shown then format('this request may cost %s USD; %s of %s are left%s', need.hold, meter.unspent, meter.amount,
                     case when meter.period_end < 'infinity' then ' until ' || meter.period_end else '' end)
                     else format('this request may cost %s USD', need.hold) end,
-                hint = 'Ask for less (max_tokens, a shorter prompt, a cheaper model), wait for the next period, or have an admin raise it.';
+                hint = 'Ask for less (max_tokens, a shorter prompt, a cheaper model), '
+                    || case when need.hold <= meter.amount and meter.period_end < 'infinity' then 'wait for the next period, ' else '' end
+                    || case when meter.self_set then 'or raise it: mrprompt.set_user_budget().' else 'or have an admin raise it.' end;
         end if;
     end loop;
     if on_limit = 'refuse' then
         for meter in
-            select mrprompt_internal.name_of_rule(l.scope, k.subject, null) as name, w.seconds
+            select mrprompt_internal.name_of_rule(l.scope, k.subject, null) as name, w.full_, w.seconds
             from mrprompt_internal.limit_buckets k join mrprompt.rate_limits l on l.id = k.limit_id
             cross join lateral (
-                select greatest(case when k.in_flight >= l.in_flight then 1 end,
+                select k.in_flight >= l.in_flight as full_, greatest(
                     (1 - mrprompt_internal.bucket_level(k.requests, l.requests_per_minute, l.burst_seconds, k.filled_at, moment)) * 60 / l.requests_per_minute,
                     (least(need.reserved, greatest(l.tokens_per_minute * l.burst_seconds / 60, 1))
                      - mrprompt_internal.bucket_level(k.tokens, l.tokens_per_minute, l.burst_seconds, k.filled_at, moment)) * 60 / l.tokens_per_minute) as seconds) w
-            where k.id = any (need.buckets) and w.seconds > 0 order by w.seconds desc
+            where k.id = any (need.buckets) and (w.full_ or w.seconds > 0) order by w.full_ desc nulls last, w.seconds desc
         loop
             raise exception using errcode = 'PT429', message = format('%s is reached', meter.name),
-                detail = format('there is room in %s s', ceil(meter.seconds)), hint = 'Ask again then, or leave on_limit out: the request waits in the queue.';
+                detail = case when meter.full_ then 'there is room when a request in flight has ended' else format('there is room in %s s', ceil(meter.seconds)) end,
+                hint = 'Ask again then, or leave on_limit out: the request waits in the queue.';
         end loop;
     end if;
 end

@@ -96,7 +96,7 @@ begin
         delete from mrprompt.budgets b
         where b.scope = 'user' and b.subject = acting::text and b.period = set_user_budget.period and b.self_set returning b.id into removed;
         if removed is not null then
-            perform mrprompt_internal.budget_changed(removed);
+            perform mrprompt_internal.budget_changed('user', acting::text);
         end if;
         return null;
     end if;

@@ -143,8 +143,9 @@ begin
         perform mrprompt_internal.raise_alerts(array(
             select k.id from mrprompt_internal.budget_counters k where k.id = any (c_ids) and k.period_end > clock_timestamp()));
         if changed.difference < 0 then
-            perform mrprompt_internal.budget_changed(k.budget_id) from (
-                select distinct k.budget_id from mrprompt_internal.budget_counters k where k.id = any (c_ids) and k.period_end > clock_timestamp()) k;
+            perform mrprompt_internal.budget_changed(b.scope, k.subject)
+            from mrprompt_internal.budget_counters k join mrprompt.budgets b on b.id = k.budget_id
+            where k.id = any (c_ids) and k.period_end > clock_timestamp();
         end if;
     end if;
     update mrprompt_internal.recomputes c

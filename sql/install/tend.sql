@@ -22,15 +22,16 @@ declare
     moment constant timestamptz := clock_timestamp();
     ended record;
 begin
+    -- Of a request that somebody has deleted as well.
     with attempts as materialized (
-        select q.*, r.agent_name, r.tags, r.kind,
+        select q.*, r.agent_name, r.tags, coalesce(r.kind, 'chat') as kind,
             -- A token is taken for four bytes of what was sent, and of what was seen to come back.
-            case when r.kind = 'chat' and note_lost.outcome = 'unknown' then
+            case when coalesce(r.kind, 'chat') = 'chat' and note_lost.outcome = 'unknown' then
                 ceil((case when q.prompt_bound > 0 then q.prompt_bound else q.bytes end) / 4.0)::bigint + coalesce(q.images * 1000, 0) end as prompt_tokens,
-            case when r.kind = 'chat' and note_lost.outcome = 'unknown' then
+            case when coalesce(r.kind, 'chat') = 'chat' and note_lost.outcome = 'unknown' then
                 (select coalesce(ceil(sum(octet_length(concat(d.content, d.reasoning, d.refusal, d.tool_calls::text))) / 4.0), 0)::bigint
                  from mrprompt.deltas d where d.request_id = q.request_id and d.attempt = q.attempt) end as completion_tokens
-        from mrprompt_internal.queue q join mrprompt.requests r on r.id = q.request_id
+        from mrprompt_internal.queue q left join mrprompt.requests r on r.id = q.request_id
         where q.request_id = any (ids)
     ), prices as materialized (
         select d.provider as at, d.model as asked, (p.price).above_tokens as above, p.price
@@ -242,7 +243,11 @@ begin
     get diagnostics part = row_count;
     did := did + part;
 
-    -- Apps' locks and triggers can stand in the way of these: of these alone.
+    -- What follows takes longer: whoever waits for a row that is locked by now goes first. Apps' locks and triggers can stand in the way
+    -- of these: of these alone.
+    if did > 0 then
+        return json_build_object('did', did, 'more', true);
+    end if;
     begin
         -- Not before a restore in many transactions may be through, which brings roll-ups of its own.
         if exists (select from mrprompt_internal.homes h where h.since < now() - interval '1 hour') then
@@ -257,13 +262,17 @@ begin
         when others then raise warning 'mrprompt cannot prune: %', sqlerrm;
     end;
     begin
-        did := did + mrprompt_internal.recompute_some(max_rows);
-    exception when lock_not_available then null;
-    end;
-    begin
         did := did + mrprompt_internal.forget_some(max_rows);
     exception when lock_not_available then null;
         when others then raise warning 'mrprompt cannot remove what belongs to a forgotten user: %', sqlerrm;
+    end;
+    -- It locks what requests are charged to: by itself.
+    if did > 0 then
+        return json_build_object('did', did, 'more', true);
+    end if;
+    begin
+        did := did + mrprompt_internal.recompute_some(max_rows);
+    exception when lock_not_available or deadlock_detected then null;
     end;
     return json_build_object('did', did, 'more', did >= greatest(max_rows / 2, 1));
 end
