@@ -18,7 +18,6 @@ declare
     kept_from constant timestamptz := greatest(check_usage.since, (select max(p.cutoff) from mrprompt_internal.prunings p where p.kind = 'usage'), '-infinity');
     day timestamptz;
 begin
-    perform mrprompt_internal.require_admin('check the usage');
     if mark > '-infinity' then
         day := greatest(kept_from, least((select min(u.finished_at) from mrprompt.usage u),
             (select min(r.start) from mrprompt_internal.usage_rollups r where r.dimension = 'all' and r.grain = 'day')));
@@ -73,7 +72,7 @@ begin
     order by 3, 2;
 end
 $$;
-comment on function mrprompt_internal.check_usage(timestamptz) is 'check_usage() with the owner''s rights; judges the caller itself.';
+comment on function mrprompt_internal.check_usage(timestamptz) is 'check_usage() with the owner''s rights; who may call it may read all that it shows.';
 
 create function mrprompt.check_usage(since timestamptz default '-infinity')
     returns table (what text, name text, at timestamptz, figure text, stored numeric, computed numeric)
@@ -82,8 +81,8 @@ begin atomic
     select c.what, c.name, c.at, c.figure, c.stored, c.computed from mrprompt_internal.check_usage(since) c;
 end;
 comment on function mrprompt.check_usage(timestamptz) is
-    'Admins: compares the roll-ups with the ledger, as far as it is kept, and what budgets have spent and hold with the ledger and the queue; '
+    'Analysts and admins: compares the roll-ups with the ledger, as far as it is kept, and what budgets have spent and hold with the ledger and the queue; '
     'since: by whole days (UTC) from then on. A row for each figure that differs, with what is stored and what the rows come to; no row: all '
     'is well. It reads the whole ledger since then: minutes for ten million rows.';
 
-grant execute on function mrprompt.check_usage, mrprompt_internal.check_usage to mrprompt_admin;
+grant execute on function mrprompt.check_usage, mrprompt_internal.check_usage to mrprompt_analyst, mrprompt_admin;

@@ -166,6 +166,7 @@ begin
     get diagnostics prices = row_count;
     changed := mrprompt_internal.import_model(at, name, entry, import_entry.source);
     result := case when changed or prices > 0 then 'loaded' else 'unchanged' end;
+    reason := case when changed and prices = 0 then 'its prices were known; its limits or metadata are new' end;
 exception
     when check_violation then
         get stacked diagnostics violated = constraint_name;

@@ -47,16 +47,16 @@ begin
         mrprompt_internal.cost_of(p.price, r.prompt_tokens, r.completion_tokens, r.cached_tokens, r.cache_write_tokens, r.cache_write_1h_tokens,
             r.reasoning_tokens, r.audio_prompt_tokens, r.audio_completion_tokens, r.images, r.seconds, r.characters), r.price_id, (p.price).id
     from rows r
-    join prices k on k.provider = r.provider and k.model = r.model and k.answered_by = r.answered_by and k.era = r.era
-    cross join lateral (
+    left join prices k on k.provider = r.provider and k.model = r.model and k.answered_by = r.answered_by and k.era = r.era
+    left join lateral (
         select l as price from unnest(k.list) l
         where l.service_tier in ('standard', mrprompt_internal.served_tier(r.service_tier)) and l.above_tokens < greatest(r.prompt_tokens, 1)
-        order by l.service_tier <> 'standard' desc, l.above_tokens desc limit 1) p;
+        order by l.service_tier <> 'standard' desc, l.above_tokens desc limit 1) p on true;
 end
 $$;
 comment on function mrprompt_internal.costs_now(timestamptz, timestamptz, uuid, uuid) is
     'Attempts of known tokens that ended from since to before until, of requests behind `after` up to `last`, with their cost (USD) as it was '
-    'written and by the prices of now for that time, as settle finds them. Attempts that still have no price are left out.';
+    'written and by the prices of now for that time, as settle finds them; no new price: there is none.';
 
 create function mrprompt_internal.recompute_cost(since timestamptz, until timestamptz, apply boolean)
     returns table (provider text, model text, attempts bigint, old_cost numeric, new_cost numeric, difference numeric, newly_priced bigint)
@@ -74,10 +74,11 @@ begin
         perform mrprompt_internal.wake(mrprompt_internal.channel_name('fetchers'));
     end if;
     return query
-    select c.provider, c.model, count(*), coalesce(sum(c.old_cost), 0), sum(c.new_cost), sum(c.new_cost) - coalesce(sum(c.old_cost), 0),
-        count(*) filter (where c.old_cost is null)
+    select c.provider, c.model, count(*), coalesce(sum(c.old_cost), case when c.new_price is not null then 0 end), sum(c.new_cost),
+        sum(c.new_cost) - coalesce(sum(c.old_cost), 0), count(*) filter (where c.old_cost is null and c.new_cost is not null)
     from mrprompt_internal.costs_now(since, until, '00000000-0000-0000-0000-000000000000', 'ffffffff-ffff-ffff-ffff-ffffffffffff') c
-    group by c.provider, c.model order by abs(sum(c.new_cost) - coalesce(sum(c.old_cost), 0)) desc, c.provider, c.model;
+    group by c.provider, c.model, c.new_price is not null
+    order by c.new_price is not null desc, abs(sum(c.new_cost) - coalesce(sum(c.old_cost), 0)) desc, c.provider, c.model;
 end
 $$;
 comment on function mrprompt_internal.recompute_cost(timestamptz, timestamptz, boolean) is 'recompute_cost() with the owner''s rights; judges the caller itself.';
@@ -90,8 +91,9 @@ begin atomic
     from mrprompt_internal.recompute_cost(since, until, apply) c;
 end;
 comment on function mrprompt.recompute_cost(timestamptz, timestamptz, boolean) is
-    'Admins: what the attempts that ended in [since, until), as far as their tokens and price are known, would cost (USD) by the prices that now '
-    'stand in mrprompt.prices for their time; newly_priced had no cost. With apply, housekeeping changes the ledger, the budgets that were '
+    'Admins: what the attempts that ended in [since, until), as far as their tokens are known, would cost (USD) by the prices that now '
+    'stand in mrprompt.prices for their time; newly_priced had no cost. new_cost null: those attempts have no price, and stay as they are. '
+    'With apply, housekeeping changes the ledger, the budgets that were '
     'charged and the roll-ups accordingly, soon after this commits; mrprompt.audit_log says when it was asked for and when done. PT400.';
 
 create function mrprompt_internal.recompute_some(max_rows integer) returns integer
@@ -124,7 +126,7 @@ begin
         array_agg(n.new_cost - coalesce(n.old_cost, 0)) as differences, sum(n.new_cost - coalesce(n.old_cost, 0)) as difference, count(*) as rows
     into changed
     from mrprompt_internal.costs_now(task.from_, task.to_, task.reached, last) n
-    where (n.new_cost, n.new_price) is distinct from (n.old_cost, n.old_price);
+    where n.new_price is not null and (n.new_cost, n.new_price) is distinct from (n.old_cost, n.old_price);
     if changed.rows > 0 then
         perform mrprompt_internal.recount(changed.requests, -1);
         update mrprompt.usage u set cost = n.cost, price_id = n.price_id, price_known = true

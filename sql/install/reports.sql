@@ -36,8 +36,8 @@ begin
 end
 $$;
 comment on function mrprompt.usage_report(timestamptz, timestamptz, text) is
-    'Usage and cost (USD) from since to before until, widened to whole hours (UTC), by hour, day, month, year or total, by user, agent, key, '
-    'provider, model or tag, or by one of each (day,model). period: the start of the hour, day, … (UTC); name: the id, the name, or '
+    'Usage and cost (USD) from since to before until, widened to whole hours (UTC; to days, where hours are pruned), by hour, day, month, year '
+    'or total, by user, agent, key, provider, model or tag, or by one of each (day,model). period: the start of the hour, day, … (UTC); name: the id, the name, or '
     'provider/model (empty: without a key or agent). A user sees his own, an analyst everybody''s. PT400.';
 
 create function mrprompt.top_spenders(since timestamptz default now() - interval '30 days', until timestamptz default 'infinity', max_rows integer default 20)

@@ -37,7 +37,7 @@ create view t.counted as select b.scope, c.spent, c.held, c.spent = (select sum(
     from mrprompt_internal.budget_counters c join mrprompt.budgets b on b.id = c.budget_id;
 select * from t.costs order by label;
 select * from t.counted order by scope;
--- by the prices of now nothing differs
+-- by the prices of now nothing differs; what has no price is named
 select * from mrprompt.recompute_cost('2026-01-01', now());
 -- the prices were wrong, and one was not there; first it is shown, and nothing changes
 update mrprompt.prices set input = 0.002 where provider = 'fake' and service_tier = 'standard' and above_tokens = 0;
@@ -73,7 +73,10 @@ select rows, difference, done_at is not null as done from mrprompt_internal.reco
 select * from t.counted order by scope;
 -- a price that is gone takes nothing away
 delete from mrprompt.prices where provider = 'fake' and model = 'fake-2';
-select model, difference from mrprompt.recompute_cost('2026-01-01', now());
+select model, old_cost, new_cost, difference from mrprompt.recompute_cost('2026-01-01', now(), apply => true);
+select mrprompt_internal.recompute_some(1000), mrprompt_internal.recompute_some(1000), mrprompt_internal.recompute_some(1000);
+select rows, difference from mrprompt_internal.recomputes order by id desc limit 1;
+select * from t.counted order by scope;
 -- what it takes, and who may
 select t.why($$select mrprompt.recompute_cost('2026-01-01', '2026-01-01')$$);
 select t.why($$select mrprompt.recompute_cost(null, '2026-01-01')$$);
