@@ -32,6 +32,94 @@ end
 $$;
 comment on function mrprompt_internal.refuse_outcome(text) is 'Fails an outcome that makes no sense: of its batch it alone is rejected.';
 
+create function mrprompt_internal.estimated_prompt(prompt_bound bigint, bytes bigint, images integer) returns bigint
+    language sql immutable
+    return ceil(case when prompt_bound > 0 then prompt_bound else bytes end / 4.0)::bigint + coalesce(images, 0) * 1000::bigint;
+comment on function mrprompt_internal.estimated_prompt(bigint, bigint, integer) is
+    'The tokens that the prompt of a row of the queue is taken to have: a quarter of its bytes, and a thousand for each image.';
+
+create function mrprompt_internal.estimated_answer(request_id uuid, attempt integer) returns bigint
+    language plpgsql stable set search_path = pg_catalog, pg_temp
+as $$
+begin
+    return (select coalesce(ceil(sum(octet_length(concat(d.content, d.reasoning, d.refusal, d.tool_calls::text))) / 4.0), 0)
+            from mrprompt.deltas d where d.request_id = estimated_answer.request_id and d.attempt = estimated_answer.attempt);
+end
+$$;
+comment on function mrprompt_internal.estimated_answer(uuid, integer) is
+    'The tokens that an attempt is taken to have answered: a quarter of the bytes of its stream that are here.';
+
+create function mrprompt_internal.may_be_charged(sent boolean, http_status integer, error_type text) returns boolean
+    language sql immutable
+    -- A fetcher of the release before does not say what it sent.
+    return coalesce(http_status, 0) < 300 and coalesce(sent, http_status is not null or error_type is null or error_type not in (
+        'connect_failed', 'tls_failed', 'connect_timeout', 'url_refused', 'address_refused', 'bad_provider', 'key_unavailable',
+        'unsupported_protocol', 'invalid_request'));
+comment on function mrprompt_internal.may_be_charged(boolean, integer, text) is
+    'Whether a provider may charge for an attempt: something of it was sent, and the provider did not refuse it.';
+
+create function mrprompt_internal.prices_at_claim(provider text, model text, answered_by text, claimed_at timestamptz)
+    returns setof mrprompt_internal.price_rows
+    language plpgsql stable rows 2 set search_path = pg_catalog, pg_temp
+as $$
+begin
+    return query
+    select v.*
+    from mrprompt_internal.prices_of(provider, model, answered_by, claimed_at) p
+    cross join lateral (
+        select p.*
+        union all
+        select r.* from mrprompt_internal.price_rows r
+        where r.provider = p.provider and r.model = p.model and r.service_tier = p.service_tier and r.above_tokens = p.above_tokens
+          and r.effective_from = p.effective_from and r.replaced_at > prices_at_claim.claimed_at
+        order by replaced_at limit 1) v;
+end
+$$;
+comment on function mrprompt_internal.prices_at_claim(text, text, text, timestamptz) is
+    'As prices_of(), before what was changed since: the prices that an attempt was held for.';
+
+create function mrprompt_internal.bare_outcome(outcome json, why text) returns json
+    language plpgsql immutable set search_path = pg_catalog, pg_temp
+as $$
+declare
+    answer constant json := case json_typeof(outcome -> 'response') when 'object' then outcome -> 'response' else '{}' end;
+    usage json;
+begin
+    if json_typeof(outcome -> 'usage') = 'object' then
+        -- By their text: what is no figure is read as none.
+        select json_object_agg(u.key, u.value) into usage
+        from json_each(outcome -> 'usage') u
+        where u.key like '%\_tokens' or u.key = 'estimated' or u.key = 'service_tier' and u.value::text ~ '^"[a-z_]{1,50}"$'
+        having bool_and(u.value::text ~ case when u.key like '%\_tokens' then '^([0-9]{1,12}|null)$' when u.key = 'estimated' then '^(true|false|null)$' else '' end);
+    end if;
+    return json_build_object('request', outcome -> 'request', 'attempt', outcome -> 'attempt', 'result', 'failed',
+        'usage', coalesce(usage, json_build_object('completion_tokens', nullif(octet_length(concat(
+            answer -> 'content', answer -> 'reasoning', answer -> 'refusal', answer -> 'tool_calls')) / 4, 0))),
+        'sent', mrprompt_internal.may_be_charged(
+            case (outcome -> 'sent')::text when 'true' then true when 'false' then false end,
+            case when (outcome -> 'http_status')::text ~ '^[1-9][0-9]{2}$' then (outcome ->> 'http_status')::int end,
+            case json_typeof(outcome -> 'error') when 'object' then outcome -> 'error' ->> 'type' end),
+        'error', json_build_object('type', 'rejected_by_database', 'message', why));
+end
+$$;
+comment on function mrprompt_internal.bare_outcome(json, text) is
+    'What stands in for an outcome that cannot be stored: that its attempt has failed, and what it has used.';
+
+create function mrprompt_internal.lock_meters(ids uuid[]) returns void
+    language plpgsql set search_path = pg_catalog, pg_temp
+as $$
+begin
+    perform from mrprompt_internal.limit_buckets k
+    where k.id = any (array(select u from mrprompt_internal.queue q, unnest(q.buckets) u where q.request_id = any (ids)))
+    order by k.id for update;
+    perform from mrprompt_internal.budget_counters k
+    where k.id = any (array(select u from mrprompt_internal.queue q, unnest(q.counters) u where q.request_id = any (ids)))
+    order by k.id for update;
+end
+$$;
+comment on function mrprompt_internal.lock_meters(uuid[]) is
+    'Locks what these rows of the queue are held on, in the order that all keep, for a call that will release them in parts.';
+
 create function mrprompt_internal.settle_slice(fetcher_id uuid, outcomes json) returns json
     language plpgsql set search_path = pg_catalog, pg_temp
 as $$
@@ -46,12 +134,12 @@ exception when data_exception or integrity_constraint_violation or program_limit
     if json_array_length(outcomes) = 1 then
         bad_id := (outcomes -> 0 ->> 'request')::uuid;
         -- The attempt has ended, whatever its outcome looks like: say so, and keep the others going.
-        perform mrprompt_internal.settle_items(fetcher_id, json_build_array(json_build_object(
-            'request', bad_id, 'attempt', outcomes -> 0 -> 'attempt', 'result', 'failed', 'error', json_build_object(
-                'type', 'rejected_by_database', 'message', format('the answer could not be stored: %s (%s)', sqlerrm, sqlstate)))));
+        perform mrprompt_internal.settle_items(fetcher_id, json_build_array(mrprompt_internal.bare_outcome(outcomes -> 0,
+            format('the answer could not be stored: %s (%s)', sqlerrm, sqlstate))));
         return json_build_object('busy', '[]'::json, 'stale', '[]'::json, 'rejected', json_build_array(
             json_build_object('request', bad_id, 'sqlstate', sqlstate, 'message', sqlerrm)));
     end if;
+    perform mrprompt_internal.lock_meters(array(select o.request from json_to_recordset(outcomes) as o (request uuid)));
     first_half := mrprompt_internal.settle_slice(fetcher_id, mrprompt_internal.json_half(outcomes, 1));
     second_half := mrprompt_internal.settle_slice(fetcher_id, mrprompt_internal.json_half(outcomes, 2));
     return (select json_object_agg(word, (
@@ -90,37 +178,42 @@ declare
     moment constant timestamptz := clock_timestamp();
     settled uuid[];
     found_ record;
-    orphans record;
     busy json;
     stale json;
 begin
     with o as materialized (
-        select distinct on (o.request, o.attempt) o.*, moment + coalesce(retry_after_ms, 0) * interval '1 ms' as retry_at
+        select distinct on (o.request, o.attempt) o.*, moment + least(coalesce(o.retry_after_ms, 0), 366 * 86400000::bigint) * interval '1 ms' as retry_at
         from json_to_recordset(outcomes) as o (
             request uuid, attempt int, result text, deltas json, response json, usage json, raw_usage jsonb,
-            provider_request_id text, http_status int, first_token_ms int, total_ms int, error json,
-            retry_after_ms bigint, counts_as_failure boolean, cooldown json)
+            provider_request_id text, http_status int, first_token_ms numeric, total_ms numeric, error json,
+            sent boolean, retry_after_ms bigint, counts_as_failure boolean, cooldown json)
         order by o.request, o.attempt
     ), ended as materialized (
-        select o.*, r.user_id, r.provider, r.model, r.key_id, q.key_hash, r.agent_name, r.tags, r.kind, f.failures as failures_now,
-            u.prompt_tokens, u.completion_tokens, u.cached_tokens, u.cache_write_tokens, u.cache_write_1h_tokens, u.reasoning_tokens,
-            u.audio_prompt_tokens, u.audio_completion_tokens, coalesce(u.estimated, false) as estimated,
-            left(u.service_tier, 50) as service_tier, u.provider_cost, coalesce(a.model, '') as priced_by, q.images, q.hold, q.counters, q.buckets, q.reserved,
+        select o.*, q.user_id, q.provider, q.model, q.key_id, q.key_hash, r.agent_name, r.tags, coalesce(r.kind, 'chat') as kind, f.failures as failures_now, r.id is not null as there,
+            case when g.guessed then mrprompt_internal.estimated_prompt(q.prompt_bound, q.bytes, q.images) else u.prompt_tokens end as prompt_tokens,
+            case when g.guessed then greatest(u.completion_tokens, mrprompt_internal.estimated_answer(o.request, o.attempt),
+                    ceil(octet_length(concat(a.content, a.reasoning, a.refusal, a.tool_calls)) / 4.0)::bigint)
+                else u.completion_tokens end as completion_tokens,
+            u.cached_tokens, u.cache_write_tokens, u.cache_write_1h_tokens, u.reasoning_tokens,
+            u.audio_prompt_tokens, u.audio_completion_tokens, g.guessed or coalesce(u.estimated, false) as estimated,
+            left(u.service_tier, 50) as service_tier, u.provider_cost, coalesce(a.model, '') as priced_by,
+            q.images, q.hold, q.counters, q.buckets, q.reserved, q.claimed_at,
             a.content, a.tool_calls, a.refusal, a.reasoning, a.finish_reason, a.model as answered_by,
             a.provider_response_id, a.raw,
             x.type as error_type, x.status as error_status, x.message as error_message,
             case when o.result in ('succeeded', 'failed', 'cancelled') then o.result
+                 when o.result = 'retry' and r.id is null then 'failed'
                  when o.result = 'retry'
                  then mrprompt_internal.status_after_retry(o.request, r.provider, r.options, f.failures, q.expires_at, o.retry_at)
                  else mrprompt_internal.refuse_outcome(format('%L is no result of an attempt', o.result)) end as status_now
         from o
         -- A row that somebody else holds is not waited for: the fetcher sends it again.
         cross join lateral (
-            select q.attempt, q.expires_at, q.images, q.hold, q.counters, q.buckets, q.reserved, q.key_hash from mrprompt_internal.queue q
+            select q.* from mrprompt_internal.queue q
             where q.request_id = o.request and q.attempt = o.attempt
               and q.fetcher_id is not distinct from settle_items.fetcher_id  -- by its key, not by the claims' index
             for update skip locked) q
-        cross join lateral (select r.* from mrprompt.requests r where r.id = o.request for no key update skip locked) r
+        left join lateral (select r.* from mrprompt.requests r where r.id = o.request for no key update skip locked) r on true
         cross join lateral (select r.failures + coalesce(o.counts_as_failure and o.result = 'retry', false)::int as failures) f
         left join lateral json_to_record(o.usage) as u (
             prompt_tokens bigint, completion_tokens bigint, cached_tokens bigint, cache_write_tokens bigint, cache_write_1h_tokens bigint,
@@ -130,18 +223,26 @@ begin
             content text, tool_calls json, refusal text, reasoning text, finish_reason text, model text,
             provider_response_id text, raw json) on true
         left join lateral json_to_record(o.error) as x (type text, status int, message text) on true
+        cross join lateral (
+            select coalesce(r.kind, 'chat') = 'chat' and u.prompt_tokens is null
+                and mrprompt_internal.may_be_charged(o.sent, o.http_status, x.type) as guessed offset 0) g
+        -- Somebody may have deleted the request while it ran: what it cost is charged all the same.
+        where r.id is not null or not exists (select from mrprompt.requests r where r.id = o.request)
     ), answer as (
         insert into mrprompt.responses (request_id, attempt, content, tool_calls, refusal, reasoning, finish_reason, model,
             provider_response_id, raw_usage, raw)
         select e.request, e.attempt, e.content, e.tool_calls, e.refusal, e.reasoning, e.finish_reason, e.answered_by,
             e.provider_response_id, e.raw_usage, e.raw
         from ended e
-        where e.status_now <> 'queued' and json_typeof(e.response) = 'object' and e.kind = 'chat'
+        where e.status_now <> 'queued' and json_typeof(e.response) = 'object' and e.kind = 'chat' and e.there
         on conflict (request_id) do nothing
     ), prices as materialized (
-        select d.provider as at, d.model as asked, d.priced_by, p.price, (p.price).service_tier as tier, (p.price).above_tokens as above
+        select d.*, l.prices, greatest(
+            (select max(p.effective_from) from unnest(l.prices) p),
+            (select max(r.replaced_at) from mrprompt_internal.price_rows r where r.provider = d.provider and r.replaced_at is not null)) as changed_at
         from (select distinct e.provider, e.model, e.priced_by from ended e) d
-        cross join lateral (select p as price from mrprompt_internal.prices_of(d.provider, d.model, nullif(d.priced_by, ''), moment) p) p
+        cross join lateral (
+            select array(select p from mrprompt_internal.prices_of(d.provider, d.model, nullif(d.priced_by, ''), moment) p) as prices offset 0) l
     ), ledger as (
         insert into mrprompt.usage (request_id, attempt, slot, user_id, provider, model, key_id, agent_name, outcome,
             prompt_tokens, completion_tokens, cached_tokens, cache_write_tokens, reasoning_tokens, cost, price_known,
@@ -155,23 +256,30 @@ begin
                            e.audio_prompt_tokens, e.audio_completion_tokens) < 0 then
                     mrprompt_internal.refuse_outcome('a count of tokens is negative')::numeric
                 when e.kind = 'verify' then 0
-                when e.prompt_tokens is null then
-                    -- Refused by the provider, or never sent: nothing was charged. Otherwise nobody knows.
-                    case when e.http_status >= 400
-                        or e.error_type in ('connect_failed', 'tls_failed', 'connect_timeout', 'url_refused') then 0 end
-                else mrprompt_internal.cost_of(p.price, e.prompt_tokens, e.completion_tokens, e.cached_tokens, e.cache_write_tokens,
-                    e.cache_write_1h_tokens, e.reasoning_tokens, e.audio_prompt_tokens, e.audio_completion_tokens, e.images, null, null)
+                -- Refused by the provider, or never sent: nothing was charged.
+                when e.prompt_tokens is null then 0
+                -- What is only estimated is no reason to pass a limit.
+                when e.estimated and c.cost > e.hold and e.hold > 0 and e.counters is not null then e.hold
+                else c.cost
             end,
-            (p.price).id is not null or e.kind = 'verify', e.first_token_ms, e.total_ms, e.http_status, e.error_type, e.provider_request_id,
+            (p.price).id is not null or e.kind = 'verify',
+            case when e.first_token_ms >= 2147483647 then 2147483647 else e.first_token_ms::int end,
+            case when e.total_ms >= 2147483647 then 2147483647 else e.total_ms::int end, e.http_status, e.error_type, e.provider_request_id,
             e.estimated, moment, case when e.prompt_tokens is not null then (p.price).id end, e.service_tier,
             nullif(e.cache_write_1h_tokens, 0), nullif(e.audio_prompt_tokens, 0), nullif(e.audio_completion_tokens, 0), e.images,
             case when e.provider_cost between 0 and 1e9 then e.provider_cost end, e.tags, e.counters, e.hold
         from ended e
+        join prices k on k.provider = e.provider and k.model = e.model and k.priced_by = e.priced_by
         left join lateral (
-            select p.price from prices p
-            where p.at = e.provider and p.asked = e.model and p.priced_by = e.priced_by
-              and p.tier in ('standard', mrprompt_internal.served_tier(e.service_tier)) and p.above < greatest(e.prompt_tokens, 1)
-            order by p.tier <> 'standard' desc, p.above desc limit 1) p on true
+            -- At the prices that it was held for.
+            select p as price
+            from unnest(case when k.changed_at > e.claimed_at then array(
+                select o from mrprompt_internal.prices_at_claim(e.provider, e.model, nullif(e.priced_by, ''), e.claimed_at) o) else k.prices end) p
+            where p.service_tier in ('standard', mrprompt_internal.served_tier(e.service_tier)) and p.above_tokens < greatest(e.prompt_tokens, 1)
+            order by p.service_tier <> 'standard' desc, p.above_tokens desc limit 1) p on true
+        cross join lateral (
+            select mrprompt_internal.cost_of(p.price, e.prompt_tokens, e.completion_tokens, e.cached_tokens, e.cache_write_tokens,
+                e.cache_write_1h_tokens, e.reasoning_tokens, e.audio_prompt_tokens, e.audio_completion_tokens, e.images, null, null) as cost) c
         on conflict (request_id, attempt, slot) do nothing
         returning usage.request_id, usage.cost
     ), state as (
@@ -192,7 +300,7 @@ begin
         bool_or(e.result = 'succeeded' and exists (select from mrprompt.api_keys k where k.id = e.key_id and k.last_error is not null)) as mended,
         bool_or(e.counters is not null or e.buckets is not null) as metered,
         array_agg(e.hold) as holds, array_agg(e.counters::text) as counters, array_agg(e.buckets::text) as buckets,
-        array_agg(e.reserved) as reserved, array_agg(l.cost) as costs, array_agg(e.prompt_tokens + e.completion_tokens) as used,
+        array_agg(e.reserved) as reserved, array_agg(l.cost) as costs, array_agg(e.prompt_tokens + coalesce(e.completion_tokens, 0)) as used,
         bool_or(json_array_length(e.deltas) > 0) as tails, bool_or(e.result <> 'succeeded') as troubles,
         bool_or(json_typeof(e.cooldown) = 'object') as cooldowns, bool_or(e.kind = 'verify') as verifications
     into found_ from ended e left join ledger l on l.request_id = e.request;
@@ -215,7 +323,7 @@ begin
             coalesce(o.counts_as_failure and o.result = 'retry', false), settle_items.fetcher_id
         from json_to_recordset(outcomes) as o (request uuid, attempt int, result text, error json, counts_as_failure boolean)
         where (o.request, o.attempt) in (select s.id, s.attempt from unnest(settled, found_.attempts) s (id, attempt))
-          and o.result <> 'succeeded'
+          and o.result <> 'succeeded' and exists (select from mrprompt.requests r where r.id = o.request)
         on conflict (request_id, attempt) do nothing;
         update mrprompt_internal.queue q
         set fetcher_id = null, claimed_at = null, ready = false, waits_for = 'retry', ready_at = r.not_before,
@@ -224,20 +332,6 @@ begin
         where q.request_id = any (settled) and r.id = q.request_id and r.status = 'queued';
     end if;
     if coalesce(cardinality(settled), 0) < found_.asked then
-        -- Somebody deleted the request while it ran: nothing is left to settle.
-        with gone as (
-            delete from mrprompt_internal.queue q
-            where q.request_id = any (array(select o.request from json_to_recordset(outcomes) as o (request uuid)))
-              and q.fetcher_id = settle_items.fetcher_id
-              and not exists (select from mrprompt.requests r where r.id = q.request_id)
-            returning q.*
-        )
-        select array_agg(g.hold) as holds, array_agg(g.counters::text) as counters, array_agg(g.buckets::text) as buckets,
-            array_agg(g.reserved) as reserved
-        into orphans from gone g where g.counters is not null or g.buckets is not null;
-        if orphans.holds is not null then
-            perform mrprompt_internal.release_meters(orphans.holds, orphans.counters, orphans.buckets, orphans.reserved, null, null);
-        end if;
         select json_agg(o.request) filter (where q.request_id is not null), json_agg(o.request) filter (where q.request_id is null)
         into busy, stale
         from json_to_recordset(outcomes) as o (request uuid, attempt int)

@@ -1,4 +1,5 @@
 // What an attempt that was broken off is said to have cost.
+#include "engine/estimate.hpp"
 #include "engine_twins.hpp"
 
 namespace mrprompt {
@@ -113,30 +114,103 @@ TEST_F(EngineEstimate, so_does_a_cancelled_one_with_its_reasoning_and_its_tool_c
     EXPECT_EQ(outcome["usage"]["estimated"], true);
 }
 
-TEST_F(EngineEstimate, where_nothing_was_seen_nothing_is_said) {
+TEST_F(EngineEstimate, where_nothing_went_or_nothing_was_done_nothing_is_said) {
     make();
     greet();
-    give({job(1), job(2), job(3)});
+    give({job(1), job(2), job(3), job(4)});
     transport.end(transport.order[0], TransferEnd::connect_failed, "refused");
     error_answer(transport.order[1], 500, R"({"message":"down"})");
+    transport.head(transport.order[2], 302, {{"location", "https://elsewhere.test"}});
+    transport.end(transport.order[2]);
+    step();
+    Json outcomes = expect(CallKind::settle)["outcomes"];
+    ASSERT_EQ(outcomes.size(), 3u);
+    for (const Json& outcome : outcomes) EXPECT_TRUE(outcome["usage"].is_null());
+    EXPECT_EQ(outcomes[0]["sent"], false);
+    EXPECT_EQ(outcomes[1]["sent"], true);
+    answer({{"busy", Json::array()}});
+    store.wake = true;
+    step();
+    expect(CallKind::claim);
+    answer({{"jobs", Json::array()}, {"cancel", {uuid(4)}}});
+    const Json cancelled = expect(CallKind::settle)["outcomes"][0];
+    EXPECT_EQ(cancelled["result"], "cancelled");
+    EXPECT_EQ(cancelled["sent"], false) << "it was still connecting";
+    EXPECT_TRUE(cancelled["usage"].is_null());
+}
+
+TEST_F(EngineEstimate, what_went_there_costs_though_nothing_came_back) {
+    make();
+    greet();
+    give({job(1), job(2), job(3), job(4)});
+    for (const std::uint64_t id : transport.order) transport.sent(id);
+    transport.end(transport.order[0], TransferEnd::timeout_first_byte, "silence");
+    transport.end(transport.order[1], TransferEnd::timeout_total, "too long");
     stream_head(transport.order[2]);
     transport.end(transport.order[2], TransferEnd::broken, "reset");
     step();
-    for (const Json& outcome : expect(CallKind::settle)["outcomes"]) EXPECT_TRUE(outcome["usage"].is_null());
+    Json outcomes = expect(CallKind::settle)["outcomes"];
+    ASSERT_EQ(outcomes.size(), 3u);
+    answer({{"busy", Json::array()}});
+    store.wake = true;
+    step();
+    expect(CallKind::claim);
+    answer({{"jobs", Json::array()}, {"cancel", {uuid(4)}}});
+    outcomes.push_back(expect(CallKind::settle)["outcomes"][0]);
+    for (const Json& outcome : outcomes) {
+        EXPECT_EQ(outcome["sent"], true);
+        EXPECT_EQ(outcome["usage"]["prompt_tokens"], quarter(transport.bodies[transport.order[0]].size()));
+        EXPECT_EQ(outcome["usage"]["completion_tokens"], 0);
+        EXPECT_EQ(outcome["usage"]["estimated"], true);
+    }
 }
 
-TEST_F(EngineEstimate, a_whole_answer_without_figures_has_none) {
+TEST_F(EngineEstimate, a_whole_answer_without_figures_is_estimated) {
     make();
     greet();
-    give({job(1)});
-    stream_head(transport.order[0]);
-    say(transport.order[0], "hello");
-    transport.body(transport.order[0], "data: [DONE]\n\n");
-    transport.end(transport.order[0]);
+    give({job(1), job(2)});
+    const std::string nought = R"("usage":{"prompt_tokens":0,"completion_tokens":0,"total_tokens":0})";
+    for (const std::uint64_t id : transport.order) {
+        stream_head(id);
+        say(id, "hello");
+        if (id == transport.order[1]) transport.body(id, "data: {\"choices\":[]," + nought + "}\n\n");
+        transport.body(id, "data: [DONE]\n\n");
+        transport.end(id);
+    }
     step();
-    const Json outcome = expect(CallKind::settle)["outcomes"][0];
-    EXPECT_EQ(outcome["result"], "succeeded");
-    EXPECT_TRUE(outcome["usage"].is_null());
+    const Json outcomes = expect(CallKind::settle)["outcomes"];
+    ASSERT_EQ(outcomes.size(), 2u);
+    for (const Json& outcome : outcomes) {
+        EXPECT_EQ(outcome["result"], "succeeded");
+        EXPECT_EQ(outcome["usage"]["prompt_tokens"], quarter(transport.bodies[transport.order[0]].size()));
+        EXPECT_EQ(outcome["usage"]["completion_tokens"], quarter(5));
+        EXPECT_EQ(outcome["usage"]["estimated"], true);
+    }
+}
+
+TEST_F(EngineEstimate, an_image_counts_the_same_however_many_bytes_it_has) {
+    const std::string bytes(400'000, 'A');
+    const Json images[] = {
+        {{"type", "image_url"}, {"image_url", {{"url", "data:image/png;base64," + bytes}}}},
+        {{"type", "input_image"}, {"image_url", "data:image/png;base64," + bytes}},
+        {{"type", "image"}, {"source", {{"type", "base64"}, {"media_type", "image/png"}, {"data", bytes}}}},
+        {{"type", "image_url"}, {"image_url", {{"url", "https://p.test/i.png"}}}},
+    };
+    for (const Json& image : images) {
+        const Json payload = {
+            {"messages",
+             Json::array(
+                 {{{"role", "user"},
+                   {"content", Json::array({{{"type", "text"}, {"text", "data:, no image"}}, image})}}})}};
+        const std::int64_t tokens = estimated_prompt(payload, dump_json(payload).size());
+        EXPECT_GT(tokens, 1'000);
+        EXPECT_LT(tokens, 1'100) << image["type"];
+    }
+    const Json text = {
+        {"messages",
+         Json::array({{{"role", "user"},
+                       {"content", Json::array({{{"type", "text"}, {"text", "data:" + bytes}}})}}})}};
+    EXPECT_GT(estimated_prompt(text, dump_json(text).size()), 100'000) << "text is text";
 }
 
 TEST_F(EngineEstimate, figures_that_came_before_the_end_are_kept_and_the_answer_is_estimated) {

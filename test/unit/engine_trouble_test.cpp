@@ -232,6 +232,8 @@ TEST_F(EngineTrouble, a_batch_that_the_database_cannot_take_is_halved_until_the_
             EXPECT_EQ(outcomes[0]["request"], uuid(3));
             EXPECT_EQ(outcomes[0]["error"]["type"], "rejected_by_database");
             EXPECT_TRUE(outcomes[0]["response"].is_null());
+            EXPECT_EQ(outcomes[0]["usage"]["prompt_tokens"], 9) << "it is charged all the same";
+            EXPECT_EQ(outcomes[0]["usage"]["estimated"], false);
             bare = true;
             answer(kSettled);
         } else if (holds(3)) {

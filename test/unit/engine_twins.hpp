@@ -79,6 +79,9 @@ public:
         for (std::uint64_t id : std::exchange(ended, {})) running.erase(id);
     }
 
+    void sent(std::uint64_t id) {
+        events.push_back({id, [=](TransferSink& sink) { sink.on_sent(id); }});
+    }
     void head(std::uint64_t id, int status, Headers headers) {
         events.push_back({id, [=](TransferSink& sink) {
                               sink.on_sent(id);

@@ -11,11 +11,6 @@
 
 namespace mrprompt {
 
-// So many tokens, roughly, are in so many bytes of text.
-constexpr std::int64_t estimated_tokens(std::size_t bytes) {
-    return static_cast<std::int64_t>((bytes + 3) / 4);
-}
-
 enum class Phase { connecting, waiting, streaming, settling };
 
 // Thousands of these live at once: text that is done with is given back at once.
@@ -36,11 +31,12 @@ struct Flight {
     std::optional<std::int64_t> retry_after_ms;
     std::int64_t started_ms = 0;
     std::optional<std::int64_t> first_token_ms;
-    std::int64_t text_bytes = 0;  // of content, reasoning, refusal and arguments seen
-    std::size_t sent = 0;         // bytes of the request's body
-    std::size_t received = 0;     // bytes of the response's body
-    std::string encoding;         // the compression of the response's body: nobody asked for any
-    std::size_t held = 0;         // its share of what Flights::keep_within counts
+    std::int64_t text_bytes = 0;       // of content, reasoning, refusal and arguments seen
+    bool sent = false;                 // the provider may have seen something of the request
+    std::int64_t prompt_estimate = 0;  // tokens; 0: this is no chat
+    std::size_t received = 0;          // bytes of the response's body
+    std::string encoding;              // the compression of the response's body: nobody asked for any
+    std::size_t held = 0;              // its share of what Flights::keep_within counts
 
     // Streamed requests only: pieces that have grown as large as they may, and the one that still grows.
     std::vector<Delta> full;
@@ -53,6 +49,7 @@ struct Flight {
     }
     int next_seq = 1;
     std::string outcome;                   // JSON; set in phase settling
+    Json usage;                            // in it, and in a barer one
     std::optional<std::int64_t> again_ms;  // the outcome is a retry, so long after
     bool outcome_bare = false;             // the database refused a fuller one
     const char* overrun = nullptr;         // the limit it has passed, as an error type: it is about to end

@@ -4,6 +4,7 @@
 
 #include <algorithm>
 
+#include "engine/estimate.hpp"
 #include "provider/http_request.hpp"
 #include "provider/verification.hpp"
 
@@ -63,11 +64,12 @@ void Flights::start(Job&& job, const Result<ProviderRow>* provider, std::shared_
     }
     static const Secret kNoKey;
     auto request = flight.protocol->request(row, job.chat, flight.key ? *flight.key : kNoKey);
+    if (request && !request->get)
+        flight.prompt_estimate = estimated_prompt(job.chat.payload, request->body.size());
     job.chat.payload = nullptr;
     if (!request) return finish(id, flight, failure(request.error().type, request.error().message));
     // The same over all attempts: the provider does not do twice what it has done.
     if (!row.idempotency_header.empty()) default_header(*request, row.idempotency_header, flight.request);
-    flight.sent = request->body.size();
     transport_.start(id, std::move(*request), static_cast<std::uint64_t>(limits_.max_response_bytes));
 }
 

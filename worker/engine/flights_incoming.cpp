@@ -59,8 +59,9 @@ ProviderError compressed(const Flight& flight) {
 
 void Flights::on_sent(std::uint64_t transfer) {
     auto place = flights_.find(transfer);
-    if (place != flights_.end() && place->second.phase == Phase::connecting)
-        place->second.phase = Phase::waiting;
+    if (place == flights_.end() || place->second.phase != Phase::connecting) return;
+    place->second.phase = Phase::waiting;
+    place->second.sent = true;
 }
 
 void Flights::on_head(std::uint64_t transfer, int status, const Headers& headers) {
@@ -68,6 +69,7 @@ void Flights::on_head(std::uint64_t transfer, int status, const Headers& headers
     if (place == flights_.end() || place->second.phase == Phase::settling) return;
     Flight& flight = place->second;
     flight.phase = Phase::streaming;
+    flight.sent = true;
     flight.status = status;
     flight.provider_request_id = provider_request_id(headers);
     flight.retry_after_ms = retry_after(headers, status, clock_.wall_ms());

@@ -1,6 +1,7 @@
 // What leaves the table of requests in flight for the database: deltas, outcomes, and the heartbeat's lists.
 #include <algorithm>
 
+#include "engine/estimate.hpp"
 #include "engine/flights.hpp"
 
 namespace mrprompt {

@@ -5,6 +5,7 @@
 
 #include "core/json.hpp"
 #include "core/text.hpp"
+#include "engine/estimate.hpp"
 
 namespace mrprompt {
 namespace {
@@ -96,15 +97,20 @@ std::size_t text_bytes(const Completion& done) {
     return bytes;
 }
 
-// The provider's own figures, once it has said all of them. What was broken off costs something, too: by the
-// size of what went there and what was seen to come back.
+// The provider's own figures, once it has said all of them. Else an estimate, by the size of what went there
+// and what was seen to come back; null where nothing went there, or the provider did nothing with it.
 Json usage_of(const Flight& flight, const Completion& done, OutcomeKind kind) {
     const bool said_all = kind == OutcomeKind::succeeded || done.complete || !done.finish_reason.empty();
-    if (said_all && done.usage) return usage_value(*done.usage, done.service_tier, false);
-    const std::size_t seen = text_bytes(done);
-    if (kind == OutcomeKind::succeeded || (!done.usage && seen == 0)) return nullptr;
-    Usage usage = done.usage.value_or(Usage{.prompt_tokens = estimated_tokens(flight.sent)});
-    usage.completion_tokens = std::max(usage.completion_tokens, estimated_tokens(seen));
+    const bool chat = flight.prompt_estimate > 0;
+    // No chat takes no tokens: figures that say so are none.
+    const bool nought =
+        done.usage && chat && done.usage->prompt_tokens == 0 && done.usage->completion_tokens == 0;
+    const bool said = done.usage && !nought;
+    if (said_all && said) return usage_value(*done.usage, done.service_tier, false);
+    const bool refused = flight.status >= 300;
+    if (!said && (!chat || !flight.sent || refused)) return nullptr;
+    Usage usage = said ? *done.usage : Usage{.prompt_tokens = flight.prompt_estimate};
+    usage.completion_tokens = std::max(usage.completion_tokens, estimated_tokens(text_bytes(done)));
     usage.provider_cost = nullptr;  // of what had been said by then, not of the whole
     return usage_value(usage, done.service_tier, true);
 }
@@ -156,12 +162,14 @@ std::string outcome_json(Flight& flight, Completion* completion, Ending ending) 
     flight.drop_gathered();
     row["deltas"] = std::move(deltas);
 
-    const Json usage = completion != nullptr ? usage_of(flight, *completion, ending.kind) : Json(nullptr);
+    if (flight.usage.is_null())
+        flight.usage = usage_of(flight, completion != nullptr ? *completion : Completion(), ending.kind);
     const bool keep =
         completion != nullptr && (ending.kind == OutcomeKind::succeeded ||
                                   (ending.kind == OutcomeKind::cancelled && has_text(*completion)));
     row["response"] = keep ? response_value(*completion) : Json(nullptr);
-    row["usage"] = usage;
+    row["sent"] = flight.sent;
+    row["usage"] = flight.usage;
     row["raw_usage"] = completion != nullptr ? std::move(completion->raw_usage) : Json(nullptr);
     const bool has_id = !flight.provider_request_id.empty();
     row["provider_request_id"] = text_or_null(std::move(flight.provider_request_id), has_id);
