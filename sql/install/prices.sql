@@ -124,6 +124,7 @@ comment on table mrprompt_internal.price_presets is 'Prices as this release know
 create table mrprompt_internal.price_rows (like mrprompt_internal.price_presets including defaults including constraints, primary key (id));
 create unique index price_rows_of_model on mrprompt_internal.price_rows (provider, model, service_tier, above_tokens, effective_from)
     where replaced_at is null;
+create index price_rows_replaced on mrprompt_internal.price_rows (provider, replaced_at) where replaced_at is not null;
 alter table mrprompt_internal.price_rows alter column effective_from set default now();
 comment on table mrprompt_internal.price_rows is
     'Prices that admins wrote; one here stands in front of every preset of its model. What was changed or deleted stays, replaced, for the ledger.';

@@ -25,13 +25,10 @@ begin
     -- Of a request that somebody has deleted as well.
     with attempts as materialized (
         select q.*, r.agent_name, r.tags, coalesce(r.kind, 'chat') as kind,
-            -- A token is taken for four bytes of what was sent, and of what was seen to come back.
-            case when coalesce(r.kind, 'chat') = 'chat' and note_lost.outcome = 'unknown' then
-                ceil((case when q.prompt_bound > 0 then q.prompt_bound else q.bytes end) / 4.0)::bigint + coalesce(q.images * 1000, 0) end as prompt_tokens,
-            case when coalesce(r.kind, 'chat') = 'chat' and note_lost.outcome = 'unknown' then
-                (select coalesce(ceil(sum(octet_length(concat(d.content, d.reasoning, d.refusal, d.tool_calls::text))) / 4.0), 0)::bigint
-                 from mrprompt.deltas d where d.request_id = q.request_id and d.attempt = q.attempt) end as completion_tokens
+            case when g.guessed then mrprompt_internal.estimated_prompt(q.prompt_bound, q.bytes, q.images) end as prompt_tokens,
+            case when g.guessed then mrprompt_internal.estimated_answer(q.request_id, q.attempt) end as completion_tokens
         from mrprompt_internal.queue q left join mrprompt.requests r on r.id = q.request_id
+        cross join lateral (select coalesce(r.kind, 'chat') = 'chat' and note_lost.outcome = 'unknown' as guessed) g
         where q.request_id = any (ids)
     ), prices as materialized (
         select d.provider as at, d.model as asked, (p.price).above_tokens as above, p.price
@@ -43,7 +40,8 @@ begin
         select a.request_id, a.attempt, mrprompt_internal.slot_of(a.request_id), a.user_id, a.provider, a.model, a.key_id,
             a.agent_name, note_lost.outcome, a.prompt_tokens, a.completion_tokens,
             case when note_lost.outcome = 'lost' or a.kind = 'verify' then 0
-                else mrprompt_internal.cost_of(p.price, a.prompt_tokens, a.completion_tokens, 0, 0, 0, 0, 0, 0, a.images, null, null) end,
+                else least(mrprompt_internal.cost_of(p.price, a.prompt_tokens, a.completion_tokens, 0, 0, 0, 0, 0, 0, a.images, null, null),
+                    case when a.hold > 0 then a.hold end) end,
             (p.price).id is not null or a.kind = 'verify', note_lost.error_type, a.prompt_tokens is not null, moment,
             case when a.prompt_tokens is not null then (p.price).id end, a.images, a.tags, a.counters, a.hold
         from attempts a
