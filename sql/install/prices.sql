@@ -235,6 +235,24 @@ create trigger write_price instead of insert or update or delete on mrprompt.pri
 
 -- Which price, and what it comes to.
 
+create function mrprompt_internal.longest_star(provider text, name text, moment timestamptz) returns text
+    language plpgsql stable set search_path = pg_catalog, pg_temp
+as $$
+begin
+    return (
+        select s.model from (
+            select r.model, true as own from mrprompt_internal.price_rows r
+            where r.provider = longest_star.provider and r.model like '%*' and starts_with(name, rtrim(r.model, '*'))
+              and r.replaced_at is null and r.effective_from <= moment
+            union all
+            select r.model, false from mrprompt_internal.price_presets r
+            where r.provider = longest_star.provider and r.model like '%*' and starts_with(name, rtrim(r.model, '*'))
+              and r.replaced_at is null and r.effective_from <= moment) s
+        order by s.own desc, length(s.model) desc limit 1);
+end
+$$;
+comment on function mrprompt_internal.longest_star(text, text, timestamptz) is 'The name with a star, of a price in force, that a model''s name begins with: an admin''s, else a preset''s; the longest.';
+
 create function mrprompt_internal.prices_of(provider text, model text, answered_by text, moment timestamptz)
     returns setof mrprompt_internal.price_rows
     language plpgsql stable rows 2 set search_path = pg_catalog, pg_temp
@@ -243,50 +261,33 @@ declare
     asked constant text := coalesce((mrprompt_internal.model_of(provider, model)).priced_as, model);
     name text;
 begin
-    -- One name of one table is taken, with all its tiers: the prices of an admin and a preset never mix.
     foreach name in array array_remove(array[asked, answered_by], null) loop
-        return query
-        select distinct on (r.service_tier, r.above_tokens) r.* from mrprompt_internal.price_rows r
-        where r.provider = prices_of.provider and r.model = name and r.replaced_at is null and r.effective_from <= moment
-        order by r.service_tier, r.above_tokens, r.effective_from desc;
-        if found then
-            return;
-        end if;
-        return query
-        select distinct on (r.service_tier, r.above_tokens) r.* from mrprompt_internal.price_presets r
-        where r.provider = prices_of.provider and r.model = name and r.replaced_at is null and r.effective_from <= moment
-        order by r.service_tier, r.above_tokens, r.effective_from desc;
-        if found then
-            return;
-        end if;
-    end loop;
-    foreach name in array array_remove(array[asked, answered_by], null) loop
-        return query
-        select distinct on (b.service_tier, b.above_tokens) b.* from mrprompt_internal.price_rows b
-        where b.provider = prices_of.provider and b.replaced_at is null and b.effective_from <= moment and b.model = (
-            select r.model from mrprompt_internal.price_rows r
-            where r.provider = prices_of.provider and r.model like '%*' and starts_with(name, rtrim(r.model, '*')) and r.replaced_at is null and r.effective_from <= moment
-            order by length(r.model) desc limit 1)
-        order by b.service_tier, b.above_tokens, b.effective_from desc;
-        if found then
-            return;
-        end if;
-        return query
-        select distinct on (b.service_tier, b.above_tokens) b.* from mrprompt_internal.price_presets b
-        where b.provider = prices_of.provider and b.replaced_at is null and b.effective_from <= moment and b.model = (
-            select r.model from mrprompt_internal.price_presets r
-            where r.provider = prices_of.provider and r.model like '%*' and starts_with(name, rtrim(r.model, '*')) and r.replaced_at is null and r.effective_from <= moment
-            order by length(r.model) desc limit 1)
-        order by b.service_tier, b.above_tokens, b.effective_from desc;
-        if found then
-            return;
-        end if;
+        for starred in 0..1 loop
+            if starred = 1 then
+                name := mrprompt_internal.longest_star(provider, name, moment);
+            end if;
+            -- One name of one table is taken, with all its tiers: the prices of an admin and a preset never mix.
+            return query
+            select distinct on (r.service_tier, r.above_tokens) r.* from mrprompt_internal.price_rows r
+            where r.provider = prices_of.provider and r.model = name and r.replaced_at is null and r.effective_from <= moment
+            order by r.service_tier, r.above_tokens, r.effective_from desc;
+            if found then
+                return;
+            end if;
+            return query
+            select distinct on (r.service_tier, r.above_tokens) r.* from mrprompt_internal.price_presets r
+            where r.provider = prices_of.provider and r.model = name and r.replaced_at is null and r.effective_from <= moment
+            order by r.service_tier, r.above_tokens, r.effective_from desc;
+            if found then
+                return;
+            end if;
+        end loop;
     end loop;
 end
 $$;
 comment on function mrprompt_internal.prices_of(text, text, text, timestamptz) is
     'The prices in force, one per service tier and size: of the model asked for (or of what it is priced as), else of the model that '
-    'answered; exact names before those with a star, admins'' before presets. No row: the price is unknown.';
+    'answered; the exact name before one with a star, admins'' before presets. No row: the price is unknown.';
 
 create function mrprompt_internal.served_tier(said text) returns text
     language sql immutable parallel safe

@@ -108,6 +108,7 @@ select count(*) filter (where k.v = query_to_xml('select * from mrprompt.' || k.
 rollback;
 -- reports: whole hours from since to until, of roll-ups and tail alike
 select t.spend(50, date_trunc('hour', now(), 'UTC') + interval '1 hour', '5 hours');
+call t.roll(5, past => '2026-03-04');
 select t.mark() > '2026-03-04' and t.mark() < now() as tail_of_what_comes;
 create function t.report_is_right(since timestamptz, until timestamptz, by text) returns boolean language sql as $$
     with report as (select period, name, attempts, requests, cost from mrprompt.usage_report(since, until, by)),
