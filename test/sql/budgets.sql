@@ -7,7 +7,7 @@
 \set ann 'aaaaaaaa-0000-4000-8000-000000000001'
 \set bob 'bbbbbbbb-0000-4000-8000-000000000002'
 -- A thousandth of a dollar per token of the answer, and nothing for the prompt.
-create function t.begin() returns void language sql as $$
+create function t.anew() returns void language sql as $$
     select t.reset();
     insert into mrprompt.prices (provider, model, input, output) values ('fake', 'fake-1', 0, 0.001);
     select t.be('ann');
@@ -26,7 +26,7 @@ create function t.failed() returns table (label text, status text, error_status 
     select metadata ->> 'label', status, error_status, error_type, error_message from mrprompt.requests where status = 'failed' order by id $$;
 
 -- What fits is held, what may fit later waits, what a settled request did not use comes back.
-select t.begin();
+select t.anew();
 select mrprompt.set_budget('user', :'ann', 1) is not null;
 select t.want('a', 400), t.want('b', 400), t.want('c', 400);
 select label from t.claim('f1');
@@ -56,7 +56,7 @@ select * from t.money();
 select subject = :'ann' as ann, threshold, amount, spent from mrprompt.budget_alerts;
 
 -- Every budget that fits a request must hold: everybody's, a group's, a model's, a tag's, each key's, the user's own.
-select t.begin();
+select t.anew();
 select mrprompt.add_group_member('team', :'ann');
 select count(mrprompt.set_budget(s.scope, s.subject, s.amount, s.period)) from (values ('everybody', null, 100, 'day'), ('group', 'team', 50, 'week'),
     ('model', 'fake/fake-1', 40, 'hour'), ('provider', 'fake', 30, '30 days'), ('tag', 'night', 20, 'none'), ('user', '*', 10, 'month'), ('agent', '*', 5, 'month')) s (scope, subject, amount, period);
@@ -76,7 +76,7 @@ select label from t.claim('f1');
 select t.settle('f1', t.done('c', 0));
 
 -- A limit is sent with what names none: the model's, else the setting's; and it is what was held for.
-select t.begin();
+select t.anew();
 select mrprompt.set_budget('everybody', null, 100) is not null;
 insert into mrprompt.models (provider, model, max_output_tokens) values ('fake', 'big*', 7000);
 insert into mrprompt.prices (provider, model, input, output) values ('fake', 'big*', 0, 0.001);
@@ -103,7 +103,7 @@ select label from t.claim('f1');
 select * from t.failed();
 
 -- The next period: what may wait for it does, and what would never fit does not.
-select t.begin();
+select t.anew();
 select mrprompt.set_budget('user', :'ann', 1, 'hour', at_limit => 'wait') is not null;
 select t.want('a', 900);
 select label from t.claim('f1');
@@ -123,7 +123,7 @@ select label from t.claim('f1');
 select * from t.failed();
 
 -- A provider that charges beyond every bound is paid in full, and seen.
-select t.begin();
+select t.anew();
 select mrprompt.set_budget('user', :'ann', 1) is not null;
 select t.want('a', 100);
 select label from t.claim('f1');
@@ -132,7 +132,7 @@ select cost, hold, cost > hold as beyond from mrprompt.usage;
 select * from t.money();
 
 -- The fetcher dies: its holds go, and what the attempt may have cost is estimated.
-select t.begin();
+select t.anew();
 select mrprompt.set_budget('user', :'ann', 1) is not null;
 select t.want('a', 500);
 select label from t.claim('f1');
@@ -156,7 +156,7 @@ select t.settle('f1', t.outcome('a', 3, 'cancelled', '{"usage": {"prompt_tokens"
 select * from t.money();
 
 -- Requests per minute: a burst, then one after the other; who waits holds nobody up, and uses nothing up.
-select t.begin();
+select t.anew();
 select mrprompt.set_rate_limit('user', :'ann', requests_per_minute => 2) is not null;
 select t.want('a1'), t.want('a2'), t.want('a3'), t.want('a4'), t.want('b', who => :'bob');
 select label from t.claim('f1');
@@ -172,7 +172,7 @@ update mrprompt_internal.queue set ready_at = clock_timestamp() where not ready;
 select label from t.claim('f1');
 
 -- In flight: the slot comes back with the outcome, or with the fetcher's death.
-select t.begin();
+select t.anew();
 select mrprompt.set_rate_limit('model', 'fake-1', in_flight => 1) is not null;
 select t.want('a'), t.want('b'), t.want('c');
 select label from t.claim('f1');
@@ -187,7 +187,7 @@ select label from t.claim('f1');
 select in_flight, waiting from mrprompt.rate_limit_status;
 
 -- Tokens per minute: taken by their bound, corrected by what was used.
-select t.begin();
+select t.anew();
 select mrprompt.set_rate_limit('everybody', null, tokens_per_minute => 6000) is not null;
 select t.want('a', 5000), t.want('b', 5000);
 select label from t.claim('f1');

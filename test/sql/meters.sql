@@ -6,8 +6,8 @@
 \set ECHO all
 \set ann 'aaaaaaaa-0000-4000-8000-000000000001'
 \set bob 'bbbbbbbb-0000-4000-8000-000000000002'
-drop function if exists t.begin(), t.done(text, int, int), t.waiting();
-create function t.begin() returns void language sql as $$
+drop function if exists t.fresh(), t.done(text, int, int), t.waiting();
+create function t.fresh() returns void language sql as $$
     select t.reset();
     insert into mrprompt.prices (provider, model, input, output) values ('fake', 'fake-1', 0, 0.001);
     select t.be('ann');
@@ -25,7 +25,7 @@ create function t.bounds(body text) returns table (output bigint, choices int, i
     select b.output, b.choices, b.images, b.special, b.prompt < 400 from mrprompt_internal.bounds_of(body::json) b $$;
 
 -- What is no bound is refused at the call.
-select t.begin();
+select t.fresh();
 select p, t.why(format('select t.post(''x'', parameters => %L)', p))
 from unnest(array['{"n": 1001}', '{"n": "50"}', '{"n": 1.5}', '{"n": 0}', '{"max_tokens": "9"}', '{"max_tokens": 1e200000}', '{"max_tokens": -1}', '{"max_tokens": 4e3}',
     '{"max_completion_tokens": 10000000000}', '{"thinking": {"type": "enabled", "budget_tokens": "many"}}']) p;
@@ -45,7 +45,7 @@ select b.* from unnest(array[
     '{"messages": [], "service_tier": "auto"}', '{"messages": [], "service_tier": "default"}']) body, t.bounds(body) b;
 
 -- The dearest tier that may be served is held, unless one is asked for.
-select t.begin();
+select t.fresh();
 insert into mrprompt.prices (provider, model, service_tier, input, output) values ('fake', 'fake-1', 'priority', 0, 0.002), ('fake', 'fake-1', 'flex', 0, 0.0005);
 insert into mrprompt.models (provider, model, context_tokens) values ('fake', 'reader', 500);
 insert into mrprompt.prices (provider, model, input, output) values ('fake', 'reader', 0.001, 0);
@@ -55,12 +55,12 @@ select t.post('any', 100), t.post('default', 100, parameters => '{"service_tier"
 select count(*) from t.claim('f1');
 select t.label(request_id), hold from mrprompt_internal.queue order by request_id;
 -- What the answer names does not reprice what was asked for.
-select t.begin();
+select t.fresh();
 insert into mrprompt.prices (provider, model, input, output) values ('fake', 'm*', 0, 0.001), ('fake', 'm-2026', 0, 0.005);
 select asked, p.output from unnest(array['m-1', 'm-2026', 'other']) asked, mrprompt_internal.prices_of('fake', asked, 'm-2026', now()) p;
 
 -- One request that asks for everything delays nobody for long: the wait is bounded, and so is what is reserved of a shared limit.
-select t.begin();
+select t.fresh();
 select mrprompt.set_rate_limit('user', '*', tokens_per_minute => 1000) is not null, mrprompt.set_rate_limit('everybody', null, tokens_per_minute => 50000) is not null;
 select t.post('huge', 1000000000, parameters => '{"n": 1000}'), t.post('small', 10), t.post('other', 10, who => :'bob');
 select label from t.claim('f1');
@@ -70,21 +70,21 @@ select t.settle('f1', t.done('huge', 1));
 select tokens_left > 49000 as given_back from mrprompt.rate_limit_status where scope = 'everybody';
 
 -- A model has its own budget, by either name, in place of each model's; and a model called * has not.
-select t.begin();
+select t.fresh();
 select mrprompt.set_budget('model', '*', 0.01) is not null, mrprompt.set_budget('model', 'fake/fake-1', 100) is not null;
 select t.post('own', 50);
 insert into mrprompt.prices (provider, model, input, output) values ('fake', '*', 0, 0.001);
 select t.why($$select t.post('star', 50, model => '*')$$);
 
 -- A change is in force for what waits already: a higher limit, an own budget in place of everybody's, a group that was left, a budget that is gone.
-select t.begin();
+select t.fresh();
 select mrprompt.set_rate_limit('user', '*', requests_per_minute => 1) is not null;
 select t.post('a'), t.post('b'), t.post('c', who => :'bob');
 select label from t.claim('f1');
 select * from t.waiting();
 select mrprompt.set_rate_limit('user', '*', requests_per_minute => 6000) is not null;
 select label from t.claim('f1');
-select t.begin();
+select t.fresh();
 select mrprompt.set_budget('user', '*', 0.5, at_limit => 'wait') is not null, mrprompt.add_group_member('team', :'bob'),
     mrprompt.set_budget('group', 'team', 0.5, at_limit => 'wait') is not null;
 select t.post('a', 400), t.post('b', 400), t.post('c', 400, who => :'bob'), t.post('d', 400, who => :'bob');
@@ -99,7 +99,7 @@ select label from t.claim('f1');
 select mrprompt.remove_group_member('team', :'bob');
 select label from t.claim('f1');
 -- Some at a time, each once: those that must wait again do not come up for ever.
-select t.begin();
+select t.fresh();
 select mrprompt.set_rate_limit('everybody', null, in_flight => 1) is not null;
 select t.post('w' || n) from generate_series(1, 30) n;
 select label from t.claim('f1', 40);
@@ -109,7 +109,7 @@ select mrprompt_internal.apply_releases(10), mrprompt_internal.apply_releases(10
 select count(*) from mrprompt_internal.releases;
 
 -- Room that one who was woken makes nothing of goes on to the next.
-select t.begin();
+select t.fresh();
 select mrprompt.set_budget('everybody', null, 1) is not null, mrprompt.set_budget('tag', 'poor', 0.1, at_limit => 'wait') is not null;
 select t.post('first', 1000), t.post('poor', 100, tags => '["poor"]');
 select t.post('w' || n, 900) from generate_series(1, 12) n;
