@@ -24,7 +24,8 @@ create table mrprompt.budgets (
     period text not null default 'month'
         constraint period_is_hour_day_week_month_none_or_n_days check (period ~ '^(hour|day|week|month|none|[1-9][0-9]{0,3} days)$'),
     time_zone text not null default 'UTC',
-    starts_on date not null default '2024-01-01',
+    starts_on date not null default '2024-01-01'
+        constraint starts_on_is_between_1970_and_2100 check (starts_on between '1970-01-01' and '2100-01-01'),
     soft_limits numeric[] not null default '{0.8}'
         constraint soft_limits_are_shares_of_the_amount check (0 < all (soft_limits) and 1 >= all (soft_limits) and cardinality(soft_limits) <= 20),
     at_limit text not null default 'refuse' check (at_limit in ('refuse', 'wait')),
@@ -65,8 +66,8 @@ create table mrprompt.rate_limits (
     id uuid primary key default mrprompt_internal.uuidv7(),
     scope text not null check (scope in ('everybody', 'user', 'group', 'key', 'agent', 'provider', 'model')),
     subject text not null default '',
-    requests_per_minute numeric constraint requests_per_minute_is_positive check (requests_per_minute > 0 and requests_per_minute <= 1e9),
-    tokens_per_minute numeric constraint tokens_per_minute_is_positive check (tokens_per_minute > 0 and tokens_per_minute <= 1e12),
+    requests_per_minute numeric constraint requests_per_minute_is_a_hundred_thousandth_to_a_billion check (requests_per_minute between 1e-5 and 1e9),
+    tokens_per_minute numeric constraint tokens_per_minute_is_a_hundredth_to_a_trillion check (tokens_per_minute between 0.01 and 1e12),
     in_flight integer constraint in_flight_is_not_negative check (in_flight >= 0),
     burst_seconds numeric not null default 60 constraint burst_is_between_a_millisecond_and_a_day check (burst_seconds between 0.001 and 86400),
     enabled boolean not null default true,
@@ -218,6 +219,10 @@ begin
     if at_limit is null or at_limit not in ('refuse', 'wait') then
         raise exception using errcode = 'PT400', message = format('at_limit is %s, must be refuse or wait', coalesce(left(at_limit, 100), 'null'));
     end if;
+    if starts_on not between '1970-01-01' and '2100-01-01' then
+        raise exception using errcode = 'PT400', message = 'starts_on must be between 1970-01-01 and 2100-01-01',
+            detail = format('it is %s', starts_on), hint = 'It is the first day of one of the periods of N days; null: 2024-01-01.';
+    end if;
     insert into mrprompt.budgets as b (scope, subject, amount, period, time_zone, soft_limits, at_limit, enabled, starts_on, self_set)
     values (scope, mrprompt_internal.checked_subject(scope, subject), amount, period, mrprompt_internal.checked_zone(time_zone), soft_limits,
         at_limit, coalesce(enabled, true), coalesce(starts_on, '2024-01-01'), self_set)
@@ -231,6 +236,43 @@ end
 $$;
 comment on function mrprompt_internal.write_budget(text, text, numeric, text, text, numeric[], text, boolean, date, boolean) is
     'Writes a budget that somebody may write: who, its caller has judged. PT400, PT404.';
+
+create function mrprompt_internal.apply_budget_change() returns trigger
+    language plpgsql security definer set search_path = pg_catalog, pg_temp
+as $$
+declare
+    moment constant timestamptz := clock_timestamp();
+    began constant timestamptz := mrprompt_internal.period_start(old.period, old.time_zone, old.starts_on, moment);
+    begins constant timestamptz := mrprompt_internal.period_start(new.period, new.time_zone, new.starts_on, moment);
+    ends constant timestamptz := mrprompt_internal.period_end(new.period, new.time_zone, begins);
+begin
+    if (begins, ends) <> (began, mrprompt_internal.period_end(old.period, old.time_zone, began)) then
+        perform from mrprompt_internal.budget_counters c where c.budget_id = new.id and c.period_start = began order by c.id for update;
+        update mrprompt_internal.budget_counters c set period_start = begins, period_end = ends
+        where c.budget_id = new.id and c.period_start = began and not exists (
+            select from mrprompt_internal.budget_counters o
+            where o.budget_id = c.budget_id and o.subject = c.subject and o.period_start = begins and o.id <> c.id);
+        update mrprompt.budget_extras e set period_start = begins where e.budget_id = new.id and e.period_start = began;
+        update mrprompt.budget_alerts a set period_start = begins
+        where a.budget_id = new.id and a.period_start = began and begins <> began and not exists (
+            select from mrprompt.budget_alerts o
+            where o.budget_id = a.budget_id and o.subject = a.subject and o.period_start = begins and o.threshold = a.threshold);
+    end if;
+    -- One that is locked is being charged: that raises its alerts.
+    perform mrprompt_internal.raise_alerts(array(
+        select c.id from mrprompt_internal.budget_counters c
+        where c.budget_id = new.id and c.period_end > moment and c.spent > 0 and c.spent >= (select min(t) from unnest(new.soft_limits) t) * new.amount
+        order by c.id limit 1000 for update skip locked));
+    return null;
+end
+$$;
+comment on function mrprompt_internal.apply_budget_change() is
+    'Trigger, at commit, so that no admin''s transaction holds counters for longer than that: where the running period has other bounds now, it '
+    'keeps its counters, extras and alerts, so nothing spent is forgotten; and alerts are raised at what is spent beyond the new soft limits, '
+    'of 1000 subjects at most.';
+create constraint trigger apply_change after update on mrprompt.budgets deferrable initially deferred for each row
+    when ((old.amount, old.soft_limits, old.time_zone, old.starts_on) is distinct from (new.amount, new.soft_limits, new.time_zone, new.starts_on))
+    execute function mrprompt_internal.apply_budget_change();
 
 create function mrprompt_internal.set_budget(
     scope text, subject text, amount numeric, period text, time_zone text, soft_limits numeric[], at_limit text, enabled boolean, starts_on date)
@@ -252,7 +294,8 @@ create function mrprompt.set_budget(
     return mrprompt_internal.set_budget(scope, subject, amount, period, time_zone, soft_limits, at_limit, enabled, starts_on);
 comment on function mrprompt.set_budget(text, text, numeric, text, text, numeric[], text, boolean, date) is
     'Admins: sets the budget of a scope, subject and period, in USD (mrprompt.budgets has the words); answers its id. In force once it has '
-    'committed; of a new budget, what begins from then on counts. set_budget(''user'', ''*'', 5) is every user''s by default. PT400, PT404.';
+    'committed; of a new budget, what begins from then on counts; where time_zone or starts_on move the running period, what was spent in it '
+    'stays spent. set_budget(''user'', ''*'', 5) is every user''s by default. PT400, PT404.';
 
 create function mrprompt_internal.delete_budget(budget_id uuid) returns void
     language plpgsql security definer set search_path = pg_catalog, pg_temp
@@ -317,9 +360,10 @@ begin
     if scope = 'tag' then
         raise exception using errcode = 'PT400', message = 'tags have no rate limits', hint = 'One of everybody, user, group, key, agent, provider, model.';
     end if;
-    if coalesce(requests_per_minute <= 0 or requests_per_minute > 1e9 or tokens_per_minute <= 0 or tokens_per_minute > 1e12 or in_flight < 0, false)
+    if requests_per_minute not between 1e-5 and 1e9 or tokens_per_minute not between 0.01 and 1e12 or in_flight < 0
         or coalesce(burst_seconds, 0) not between 0.001 and 86400 then
-        raise exception using errcode = 'PT400', message = 'limits must be positive numbers, and burst_seconds between 0.001 and 86400',
+        raise exception using errcode = 'PT400', message = 'requests_per_minute must be between 0.00001 and 1,000,000,000, '
+                'tokens_per_minute between 0.01 and 1,000,000,000,000, in_flight not negative, burst_seconds between 0.001 and 86400',
             detail = format('requests_per_minute %s, tokens_per_minute %s, in_flight %s, burst_seconds %s', requests_per_minute, tokens_per_minute,
                 in_flight, burst_seconds), hint = 'Null is no limit; in_flight => 0 lets nothing start.';
     end if;

@@ -405,11 +405,11 @@ begin
     commit;
     loop
         select w.status, w.content, w.refusal, w.wait_reason, w.error_type, w.error_message into state
-        from mrprompt.wait_for_request(id, '5 seconds') w;
+        from mrprompt.wait_for_request(id, greatest('0', least('5 seconds', until operator(pg_catalog.-) pg_catalog.clock_timestamp()))) w;
         -- Each round in a transaction of its own: no snapshot is held while the model thinks.
         commit;
         exit when state.status operator(pg_catalog.<>) all (array['queued', 'running']);
-        if pg_catalog.clock_timestamp() operator(pg_catalog.>) until then
+        if pg_catalog.clock_timestamp() operator(pg_catalog.>=) until then
             raise exception using errcode = 'PT410', message = pg_catalog.format('no answer within %s', timeout),
                 detail = pg_catalog.concat_ws('; ', pg_catalog.format('request %s is %s and goes on', id, state.status), state.wait_reason),
                 hint = pg_catalog.format('select * from mrprompt.get_request(%L)', id);

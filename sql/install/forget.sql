@@ -50,8 +50,9 @@ create function mrprompt.forget_user(user_id uuid) returns void
     return mrprompt_internal.forget_user(user_id);
 comment on function mrprompt.forget_user(uuid) is
     'Admins: removes a person. At once the keys are revoked and emptied and what is queued or in flight is cancelled; then, in steps, '
-    'requests, answers, streams, batches, grants, keys and the row of mrprompt.users go; the rows of ledger, roll-ups and audit log stay as nobody''s. '
-    'mrprompt.forgetting shows how far it is. PT400: no id, or your own.';
+    'requests, answers, streams, batches, grants, keys, budgets and limits of user and keys, and the row of mrprompt.users go; the rows of ledger, '
+    'roll-ups and audit log stay as nobody''s, without tags and agents. Where the ledger was pruned before, roll-ups by tag and by agent keep those '
+    'names, and so does what is set or counted by tag. mrprompt.forgetting shows how far it is. PT400: no id, or your own.';
 
 create function mrprompt_internal.forget_requests(person uuid, max_rows integer) returns integer
     language plpgsql set search_path = pg_catalog, pg_temp
@@ -90,11 +91,18 @@ declare
     part int;
     ids uuid[];
     key_id uuid;
+    keys constant uuid[] := array(select k.id from mrprompt.api_keys k where k.user_id = person order by k.id limit 100);
+    own constant text[] := person::text || keys::text[];
 begin
+    -- Before the ledger, which then names them no more.
+    delete from mrprompt_internal.budget_counters c using mrprompt.budgets b
+    where b.scope in ('user', 'key') and b.subject = any (own || '*'::text) and c.budget_id = b.id and c.subject = any (own);
     ids := array(select u.request_id from mrprompt.usage u where u.user_id = person limit max_rows for no key update skip locked);
     perform mrprompt_internal.recount(ids, -1);
     update mrprompt.usage u
-    set user_id = nobody, agent_name = null, provider_request_id = null,
+    set user_id = nobody, agent_name = null, provider_request_id = null, tags = null,
+        counters = nullif(array(
+            select c.id from mrprompt_internal.budget_counters c where c.id = any (u.counters) and c.subject <> all (own) order by c.id), '{}'),
         key_id = (select k.id from mrprompt.api_keys k where k.id = u.key_id and k.user_id is null)
     where u.user_id = person and u.request_id = any (ids);
     get diagnostics did = row_count;
@@ -104,7 +112,7 @@ begin
     end if;
     -- What the ledger has no rows of any more.
     did := mrprompt_internal.rename_rollups('user', person::text, nobody::text, max_rows);
-    for key_id in select k.id from mrprompt.api_keys k where k.user_id = person limit 100 loop
+    foreach key_id in array keys loop
         did := did + mrprompt_internal.rename_rollups('key', key_id::text, '', max_rows);
     end loop;
     if did > 0 then
@@ -121,29 +129,26 @@ begin
     end;
     did := did + cardinality(ids);
 
-    -- What was held stays as long as its requests, which are cancelled first.
     delete from mrprompt.group_members m where m.user_id = person;
     get diagnostics part = row_count;
     did := did + part;
-    delete from mrprompt.budget_extras e using mrprompt.budgets b where b.id = e.budget_id and b.scope = 'user' and e.subject = person::text;
-    delete from mrprompt.budget_alerts a where a.subject = person::text;
-    delete from mrprompt.budgets b where b.scope = 'user' and b.subject = person::text;
+    delete from mrprompt.budget_extras e using mrprompt.budgets b where b.id = e.budget_id and b.scope in ('user', 'key') and e.subject = any (own);
+    delete from mrprompt.budget_alerts a where a.subject = any (own);
+    delete from mrprompt.budgets b where b.scope in ('user', 'key') and b.subject = any (own);
     get diagnostics part = row_count;
     did := did + part;
-    delete from mrprompt.rate_limits l where l.scope = 'user' and l.subject = person::text;
+    delete from mrprompt.rate_limits l where l.scope in ('user', 'key') and l.subject = any (own);
     get diagnostics part = row_count;
     did := did + part;
-    if not exists (select from mrprompt_internal.queue q where q.user_id = person) then
-        delete from mrprompt_internal.budget_counters c where c.subject = person::text;
-        delete from mrprompt_internal.limit_buckets k where k.subject = person::text;
-    end if;
+    delete from mrprompt_internal.budget_counters c where c.subject = any (own);
+    delete from mrprompt_internal.limit_buckets k where k.subject = any (own);
 
     delete from mrprompt.key_grants g
     where g.ctid = any (array(select h.ctid from mrprompt.key_grants h where h.user_id = person limit max_rows for update skip locked));
     get diagnostics part = row_count;
     did := did + part;
 
-    ids := array(select k.id from mrprompt.api_keys k where k.user_id = person limit max_rows for update skip locked);
+    ids := array(select k.id from mrprompt.api_keys k where k.id = any (keys) limit max_rows for update skip locked);
     begin
         set constraints all immediate;
         delete from mrprompt.api_keys k where k.id = any (ids);

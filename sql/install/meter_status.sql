@@ -1,5 +1,10 @@
 -- Seeing what budgets and limits have counted (meters.sql): how each stands, and what requests in flight hold.
 
+create function mrprompt_internal.caller_is_analyst() returns boolean
+    language sql stable parallel restricted
+    return pg_has_role(case current_setting('role') when 'none' then session_user else current_setting('role')::name end, 'mrprompt_analyst', 'usage');
+comment on function mrprompt_internal.caller_is_analyst() is 'Whether the asking role has the rights of mrprompt_analyst.';
+
 create function mrprompt_internal.budget_states()
     returns table (budget_id uuid, scope text, subject text, period text, time_zone text, period_start timestamptz, period_end timestamptz,
         amount numeric, extra numeric, spent numeric, held numeric, "left" numeric, at_limit text, enabled boolean, self_set boolean)
@@ -18,7 +23,7 @@ begin atomic
     cross join lateral (
         select coalesce(sum(x.amount), 0) as extra from mrprompt.budget_extras x
         where x.budget_id = b.id and x.subject = s.subject and x.period_start = p.starting) e
-    where mrprompt_internal.may_act_for_others() or pg_has_role(session_user, 'mrprompt_analyst', 'usage');
+    where mrprompt_internal.may_act_for_others() or mrprompt_internal.caller_is_analyst();
 end;
 comment on function mrprompt_internal.budget_states() is 'What mrprompt.budget_status shows.';
 
@@ -39,7 +44,7 @@ begin atomic
         round(mrprompt_internal.bucket_level(k.tokens, l.tokens_per_minute, l.burst_seconds, k.filled_at, clock_timestamp()), 3),
         (select count(*) from mrprompt_internal.queue q where q.blocked_by = k.id), l.enabled
     from mrprompt.rate_limits l join mrprompt_internal.limit_buckets k on k.limit_id = l.id
-    where mrprompt_internal.may_act_for_others() or pg_has_role(session_user, 'mrprompt_analyst', 'usage');
+    where mrprompt_internal.may_act_for_others() or mrprompt_internal.caller_is_analyst();
 end;
 comment on function mrprompt_internal.limit_states() is 'What mrprompt.rate_limit_status shows.';
 create view mrprompt.rate_limit_status with (security_invoker = true) as select * from mrprompt_internal.limit_states();

@@ -151,10 +151,10 @@ create view mrprompt.prices with (security_invoker = true) as
     from mrprompt.price_versions p
     where p.replaced_at is null and not (p.preset and exists (
         select from mrprompt_internal.price_rows r
-        where r.provider = p.provider and r.model = p.model and r.service_tier = p.service_tier and r.above_tokens = p.above_tokens
-          and r.effective_from = p.effective_from and r.replaced_at is null));
+        where r.provider = p.provider and r.model = p.model and r.replaced_at is null and r.effective_from <= greatest(now(), p.effective_from)));
 comment on view mrprompt.prices is
-    'USD, by provider, model, service tier, size of the prompt and the time from which it holds. Admins insert, update and delete here.';
+    'USD, by provider, model, service tier, size of the prompt and the time from which it holds. Admins insert, update and delete here. Once a row '
+    'of theirs is in force, it stands in front of every preset of its model: those are not shown any more (but in mrprompt.price_versions).';
 comment on column mrprompt.prices.model is 'As it is asked for, or as it answers; a star at the end stands for any ending.';
 comment on column mrprompt.prices.input is 'USD per prompt token that no other price is for.';
 comment on column mrprompt.prices.output is 'USD per completion token that no other price is for.';
@@ -166,8 +166,8 @@ comment on column mrprompt.prices.audio_input is 'USD per audio token of the pro
 comment on column mrprompt.prices.audio_output is 'USD per audio token of the answer; null: the output price.';
 comment on column mrprompt.prices.image is 'USD per image of the prompt, beside its tokens; null: nothing.';
 comment on column mrprompt.prices.per_request is 'USD per answered request; null: nothing.';
-comment on column mrprompt.prices.per_second is 'USD per second of audio; null: nothing.';
-comment on column mrprompt.prices.per_character is 'USD per character to be spoken; null: nothing.';
+comment on column mrprompt.prices.per_second is 'USD per second of audio; not charged yet: for voice.';
+comment on column mrprompt.prices.per_character is 'USD per character to be spoken; not charged yet: for voice.';
 comment on column mrprompt.prices.service_tier is
     'standard, batch, flex or priority, as the answer says it was served; a tier without a price has the standard one.';
 comment on column mrprompt.prices.above_tokens is
@@ -187,20 +187,26 @@ declare
     broken text;
     lacking text;
 begin
-    if tg_op = 'DELETE' then
-        delete from mrprompt_internal.price_rows r where r.id = old.id returning r.* into replaced;
+    if tg_op <> 'INSERT' and not old.preset then
+        select * into replaced from mrprompt_internal.price_rows r where r.id = old.id for update;
         if not found then
+            raise exception using errcode = 'serialization_failure',
+                message = format('the price of %s at %s was changed or deleted meanwhile', old.model, old.provider),
+                detail = format('effective_from %s, service_tier %s, above_tokens %s', old.effective_from, old.service_tier, old.above_tokens),
+                hint = 'Look at mrprompt.prices again.';
+        end if;
+    end if;
+    if tg_op = 'DELETE' then
+        if old.preset then
             raise exception using errcode = 'PT400',
                 message = format('the price of %s at %s comes with mrprompt and cannot be deleted', old.model, old.provider),
                 hint = 'Insert a price of your own for the model: it comes first.';
         end if;
+        delete from mrprompt_internal.price_rows r where r.id = old.id;
     else
         row_ := jsonb_populate_record(null::mrprompt_internal.price_rows, to_jsonb(new));
         row_.id := mrprompt_internal.uuidv7();
         row_.effective_from := coalesce(row_.effective_from, now());
-        if tg_op = 'UPDATE' then
-            select * into replaced from mrprompt_internal.price_rows r where r.id = old.id for update;
-        end if;
         if replaced.id is null then
             insert into mrprompt_internal.price_rows values (row_.*);
         else
@@ -233,6 +239,32 @@ end
 $$;
 create trigger write_price instead of insert or update or delete on mrprompt.prices
     for each row execute function mrprompt_internal.write_price();
+
+create function mrprompt_internal.require_standard_prices() returns trigger
+    language plpgsql security definer set search_path = pg_catalog, pg_temp
+as $$
+declare
+    alone mrprompt_internal.price_rows;
+begin
+    select * into alone from mrprompt_internal.price_rows r
+    where r.replaced_at is null and (r.service_tier <> 'standard' or r.above_tokens > 0) and not exists (
+        select from mrprompt_internal.price_rows s
+        where s.provider = r.provider and s.model = r.model and s.service_tier = 'standard' and s.above_tokens = 0 and s.replaced_at is null
+          and s.effective_from <= r.effective_from)
+    order by r.provider, r.model, r.effective_from limit 1;
+    if found then
+        raise exception using errcode = 'PT400', message = format('%s at %s would have no standard price', alone.model, alone.provider),
+            detail = format('Your row for service_tier %s, above_tokens %s, from %s on, stands in front of every preset of the model.',
+                alone.service_tier, alone.above_tokens, alone.effective_from),
+            hint = 'First, or in the same statement, insert your row for service_tier standard, above_tokens 0, from then or earlier on; it is deleted last.';
+    end if;
+    return null;
+end
+$$;
+comment on function mrprompt_internal.require_standard_prices() is
+    'Trigger, behind each statement: PT400 where a model has prices of admins for some sizes or service tiers only, and so none for the rest.';
+create trigger require_standard_prices after insert or update or delete on mrprompt.prices
+    for each statement execute function mrprompt_internal.require_standard_prices();
 
 -- Which price, and what it comes to.
 

@@ -89,7 +89,8 @@ begin
     end if;
     update mrprompt.requests r
     set user_id = coalesce(new_owner, r.user_id), payload = '{}', metadata = '{}', options = null, error_message = null,
-        idempotency_key = null, batch_id = null
+        idempotency_key = null, batch_id = null, tags = null, agent_name = case when new_owner is null then r.agent_name end,
+        key_id = case when new_owner is null then r.key_id else (select k.id from mrprompt.api_keys k where k.id = r.key_id and k.user_id is null) end
     where r.id = any (ids);
     return touched + 1;
 end

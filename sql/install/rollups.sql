@@ -1,4 +1,4 @@
--- Roll-ups of the ledger by hour and day behind a watermark, moved by tend; and the views of usage, which add the ledger's open tail,
+-- Roll-ups of the ledger by hour, day and month behind a watermark, moved by tend; and the views of usage, which add the ledger's open tail,
 -- so that they are exact at every commit.
 
 create table mrprompt_internal.usage_rollups (
@@ -428,7 +428,8 @@ begin
                 estimated_attempts, cache_saving, tokens_per_second
             from mrprompt_internal.usage_figures(%L, %L, '-infinity', 'infinity')$view$, view_.name, view_.columns, view_.dimension, view_.bucket);
         execute format('comment on view mrprompt.%I is %L', view_.name,
-            'Usage and cost (USD) by ' || view_.title || ', pruned ledger rows included: a user sees his own (of what the ledger keeps), an analyst everybody''s.');
+            'Usage and cost (USD) by ' || view_.title || case view_.bucket when 'hour' then ', as far as the ledger is kept' else ', pruned ledger rows included' end
+            || ': a user sees his own (of what the ledger keeps), an analyst everybody''s.');
         execute format('comment on column mrprompt.%I.requests is %L', view_.name, 'Attempts that are the first of their request.');
         execute format('comment on column mrprompt.%I.cost is %L', view_.name, 'USD; null: that of no attempt is known.');
         execute format('comment on column mrprompt.%I.cache_saving is %L', view_.name, 'USD that the cached tokens would have cost more as plain ones.');

@@ -62,8 +62,8 @@ comment on column mrprompt.usage.cache_write_1h_tokens is 'Those of cache_write_
 comment on column mrprompt.usage.audio_prompt_tokens is 'Those of prompt_tokens that are audio.';
 comment on column mrprompt.usage.audio_completion_tokens is 'Those of completion_tokens that are audio.';
 comment on column mrprompt.usage.images is 'Images in the prompt, where any.';
-comment on column mrprompt.usage.seconds is 'Seconds of audio, where they are charged.';
-comment on column mrprompt.usage.characters is 'Characters spoken, where they are charged.';
+comment on column mrprompt.usage.seconds is 'Seconds of audio; not charged yet: for voice.';
+comment on column mrprompt.usage.characters is 'Characters spoken; not charged yet: for voice.';
 comment on column mrprompt.usage.provider_cost is 'USD, where the provider says itself what it charged; for comparison, cost is what mrprompt.prices say.';
 comment on column mrprompt.usage.tags is 'The request''s tags: metadata''s array "tags".';
 comment on column mrprompt.usage.counters is 'The counters of budgets that it was held on and charged to.';

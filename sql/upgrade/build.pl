@@ -32,7 +32,7 @@ sub created
     my ($statement) = @_;
     return "$1 $2" if $statement =~ /^create (schema|table|sequence) (\S+)/;
     return "index $3$1 on $2" if $statement =~ /^create (?:unique )?index (\w+) on ((\w+\.)\w+)/;
-    return "$1 $2 on $3" if $statement =~ /^create (policy|trigger) (\w+) .*?\bon (\w+\.\w+)/s;
+    return "$1 $2 on $3" if $statement =~ /^create (?:constraint )?(policy|trigger) (\w+) .*?\bon (\w+\.\w+)/s;
     die "build.pl does not know: $statement\n" if $statement =~ /^create (?!(?:function|procedure|view) )/;
     return ();
 }

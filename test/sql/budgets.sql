@@ -201,6 +201,63 @@ update mrprompt_internal.limit_buckets set filled_at = '-infinity', tokens = nul
 select t.want('c', 100000);
 select label from t.claim('f1');
 
+-- Its days begin elsewhere, or on another day: what is spent in the running period stays spent, its extra and its alerts stay.
+select t.anew();
+select mrprompt.set_budget('user', :'ann', 1) is not null;
+select t.want('a', 900);
+select label from t.claim('f1');
+select t.settle('f1', t.done('a', 900));
+select mrprompt.grant_extra(budget_id, 0.1) from mrprompt.budget_status;
+select mrprompt.set_budget('user', :'ann', 1, time_zone => 'Asia/Tokyo') is not null;
+select spent, extra, "left", period_start = date_trunc('month', now(), 'Asia/Tokyo') as in_tokyo,
+    period_end = (date_trunc('month', now() at time zone 'Asia/Tokyo') + interval '1 month') at time zone 'Asia/Tokyo' as ends from mrprompt.budget_status;
+select a.threshold, a.period_start = s.period_start as of_this_period from mrprompt.budget_alerts a, mrprompt.budget_status s;
+select * from t.why($$select t.want('b', 201)$$);
+select t.want('b', 200);
+select label from t.claim('f1');
+select mrprompt.set_budget('user', :'ann', 1) is not null;
+select t.settle('f1', t.done('b', 100));
+select * from t.money();
+select count(*) as alerts from mrprompt.budget_alerts;
+select count(distinct c.id) as counters, bool_and(counters = array[c.id]) as named from mrprompt_internal.budget_counters c, mrprompt.usage;
+select * from mrprompt.check_usage();
+select mrprompt.set_budget('user', :'bob', 1, '30 days') is not null;
+select t.want('c', 500, :'bob');
+select label from t.claim('f1');
+select t.settle('f1', t.done('c', 500));
+select mrprompt.set_budget('user', :'bob', 1, '30 days', starts_on => (now() at time zone 'UTC')::date - n) is not null from generate_series(0, 29, 29) n;
+select (period_start at time zone 'UTC')::date = (now() at time zone 'UTC')::date - 29 as begins, spent from mrprompt.budget_status where period = '30 days';
+select * from mrprompt.check_usage();
+
+-- Less than is spent, or softer limits: it speaks when the change has committed, once.
+select t.anew();
+select mrprompt.set_budget('user', '*', 10) is not null;
+select t.want('a', 1000), t.want('b', 1000, :'bob');
+select label from t.claim('f1');
+select t.settle('f1', t.done('a', 600), t.done('b', 400));
+select count(*) from mrprompt.budget_alerts;
+select mrprompt.set_budget('user', '*', 1, soft_limits => '{0.5,0.9}') is not null;
+select subject = :'ann' as ann, threshold, amount, spent from mrprompt.budget_alerts;
+select mrprompt.set_budget('user', '*', 1, soft_limits => '{0.4,0.5}') is not null;
+select mrprompt.set_budget('user', '*', 0.9, soft_limits => '{0.4,0.5}') is not null;
+select subject = :'ann' as ann, threshold, amount, spent from mrprompt.budget_alerts order by 2, 1;
+
+-- Analysts see them by whatever role they ask: who has to SET ROLE, and who comes by PostgREST.
+select mrprompt.set_rate_limit('user', :'ann', 1000) is not null;
+select t.want('c', 100);
+select label from t.claim('f1');
+create role b_asker noinherit login;
+create role b_analyst;
+grant mrprompt_analyst to b_analyst;
+grant mrprompt_analyst, b_analyst to b_asker;
+set session authorization b_asker;
+set role mrprompt_analyst;
+select (select count(*) from mrprompt.budget_status) as budgets, (select count(*) from mrprompt.rate_limit_status) as limits;
+set role b_analyst;
+select (select count(*) from mrprompt.budget_status) as budgets, (select count(*) from mrprompt.rate_limit_status) as limits;
+reset session authorization;
+drop role b_asker, b_analyst;
+
 -- Bad input.
 select t.why($$select mrprompt.set_budget('planet', 'x', 1)$$);
 select t.why($$select mrprompt.set_budget('user', null, 1)$$);
@@ -217,6 +274,24 @@ select t.why($$select mrprompt.delete_budget(gen_random_uuid())$$);
 select t.why($$select mrprompt.grant_extra(gen_random_uuid(), 1)$$);
 select t.why($$select mrprompt.set_rate_limit('tag', 'x', 1)$$);
 select t.why($$select mrprompt.set_rate_limit('everybody', null, -1)$$);
+select t.why($$select mrprompt.set_budget('everybody', null, 1, '7 days', starts_on => 'infinity')$$);
+select count(*) from (values ('infinity'), ('-infinity'), ('1969-12-31'), ('2100-01-02'), ('4713-01-01 BC')) v (d), t.try(format('select mrprompt.set_budget(%L, null, 1, starts_on => %L)', 'everybody', d)) e where e.state = 'PT400';
+select count(*) from (values ('Infinity'), ('-Infinity'), ('NaN'), ('1e300'), ('1000000001')) v (n), t.try(format('select mrprompt.set_budget(%L, null, %L)', 'everybody', n)) e where e.state = 'PT400';
+select count(*) from (values ('requests_per_minute', '1e-12'), ('requests_per_minute', 'NaN'), ('requests_per_minute', 'Infinity'), ('tokens_per_minute', '1e-12'),
+    ('tokens_per_minute', 'NaN'), ('tokens_per_minute', '1e300'), ('burst_seconds', 'NaN'), ('burst_seconds', '1e9'), ('burst_seconds', '0'), ('in_flight', '-1')) v (what, n),
+    t.try(format('select mrprompt.set_rate_limit(%L, null, %s => %L)', 'everybody', what, n)) e where e.state = 'PT400';
+-- Nor do the tables take them.
+select count(*) from unnest(array['2100-01-02', 'infinity']) d, t.try(format('update mrprompt.budgets set starts_on = %L', d)) e where e.state = '23514';
+insert into mrprompt.rate_limits (scope, subject) values ('agent', 'x') returning burst_seconds;
+select count(*) from unnest(array['requests_per_minute = 1e-12', 'requests_per_minute = ''NaN''', 'tokens_per_minute = 1e-12', 'burst_seconds = ''NaN''']) s,
+    t.try('update mrprompt.rate_limits set ' || s || ' where subject = ''x''') e where e.state = '23514';
+-- The slowest and the smallest that are allowed do their work.
+select t.anew();
+select mrprompt.set_rate_limit('everybody', null, 0.00001, 0.01) is not null, mrprompt.set_budget('everybody', null, 1e9, '9999 days', starts_on => '2100-01-01', at_limit => 'wait') is not null;
+select t.want('a', 100), t.want('b', 100);
+select label from t.claim('f1');
+select waits_for, reason from t.waiting();
+select period_start < now() and period_end > now() as now from mrprompt.budget_status;
 select t.why($$select t.want('x', options => '{"on_limit": "cry"}')$$);
 select t.why($$select mrprompt.chat_text('q', model => 'm', provider => 'fake', metadata => '{"tags": "one"}')$$);
 

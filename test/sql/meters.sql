@@ -21,6 +21,15 @@ create function t.done(label text, tokens int, attempt int default 1) returns js
 create function t.waiting() returns table (label text, waits_for text, reason text, timed boolean) language sql as $$
     select t.label(q.request_id), q.waits_for, r.wait_reason, r.not_before is not null from mrprompt_internal.queue q join mrprompt.requests r on r.id = q.request_id
     where q.fetcher_id is null order by q.request_id $$;
+-- The supervisor may be at the releases first.
+create function t.soon(who text, wanted int) returns setof text language plpgsql as $$
+begin
+    for patience in 1..100 loop
+        return query select c.label from t.claim(who, wanted) c;
+        exit when found;
+        perform pg_sleep(0.05);
+    end loop;
+end $$;
 create function t.bounds(body text) returns table (output bigint, choices int, images int, special text[], small boolean) language sql as $$
     select b.output, b.choices, b.images, b.special, b.prompt < 400 from mrprompt_internal.bounds_of(body::json) b $$;
 
@@ -83,7 +92,7 @@ select t.post('a'), t.post('b'), t.post('c', who => :'bob');
 select label from t.claim('f1');
 select * from t.waiting();
 select mrprompt.set_rate_limit('user', '*', requests_per_minute => 6000) is not null;
-select label from t.claim('f1');
+select t.soon('f1', 10);
 select t.fresh();
 select mrprompt.set_budget('user', '*', 0.5, at_limit => 'wait') is not null, mrprompt.add_group_member('team', :'bob'),
     mrprompt.set_budget('group', 'team', 0.5, at_limit => 'wait') is not null;
@@ -93,11 +102,11 @@ select t.settle('f1', t.done('a', 400), t.done('c', 400));
 select label from t.claim('f1');
 select * from t.waiting();
 select mrprompt.set_budget('user', :'ann', 100) is not null;
-select label from t.claim('f1');
+select t.soon('f1', 10);
 select mrprompt.set_budget('user', :'bob', 100) is not null;
 select label from t.claim('f1');
 select mrprompt.remove_group_member('team', :'bob');
-select label from t.claim('f1');
+select t.soon('f1', 10);
 -- Some at a time, each once: those that must wait again do not come up for ever.
 select t.fresh();
 select mrprompt.set_rate_limit('everybody', null, in_flight => 1) is not null;

@@ -76,3 +76,17 @@ select input from mrprompt_internal.prices_of('openai', 'gpt-4o', null, '2026-06
 \pset tuples_only on
 select t.why($$insert into mrprompt.prices (provider, model, input, output, effective_from) values ('openai', 'dear', 0.5, 0.5, '2026-01-01 00:00:00+00')$$);
 select t.why($$insert into mrprompt.prices (provider, model, input, output, effective_from) values ('openai', 'negative', -0.1, 0, '2026-01-01 00:00:00+00')$$);
+-- an admin's row stands in front of every preset of its model: so one for all must be among his, in force when the others are
+select t.why($$insert into mrprompt.prices (provider, model, input, output, service_tier, effective_from) values ('openai', 'gpt-4o-mini', 0.000001, 0.000002, 'priority', '2026-01-01 00:00:00+00')$$);
+select t.why($$insert into mrprompt.prices (provider, model, input, output, above_tokens, effective_from) values ('openai', 'gpt-4o-mini', 0.000001, 0.000002, 200000, '2026-01-01 00:00:00+00')$$);
+select t.why($$update mrprompt.prices set input = 0.000001, effective_from = '2026-01-01 00:00:00+00' where provider = 'openai' and model = 'gpt-4o-mini' and service_tier = 'batch'$$);
+insert into mrprompt.prices (provider, model, input, output, effective_from) values ('openai', 'gpt-4o-mini', 0.000003, 0.000004, '2999-01-01');
+select service_tier, input, preset from mrprompt.prices where provider = 'openai' and model = 'gpt-4o-mini' order by preset, 1;
+insert into mrprompt.prices (provider, model, input, output, service_tier, effective_from) values ('openai', 'gpt-4o-mini', 0.000001, 0.000002, 'priority', '2026-01-01'),
+    ('openai', 'gpt-4o-mini', 0.000005, 0.000006, 'standard', '2026-01-01');
+select service_tier, input, preset from mrprompt.prices where provider = 'openai' and model = 'gpt-4o-mini' order by effective_from, 1;
+select service_tier, input from mrprompt_internal.prices_of('openai', 'gpt-4o-mini', null, now()) order by 1;
+select t.why($$delete from mrprompt.prices where provider = 'openai' and model = 'gpt-4o-mini' and input = 0.000005$$);
+select t.why($$update mrprompt.prices set effective_from = '2026-01-02 00:00:00+00' where provider = 'openai' and model = 'gpt-4o-mini' and input = 0.000005$$);
+delete from mrprompt.prices where provider = 'openai' and model = 'gpt-4o-mini';
+select service_tier, input, preset from mrprompt.prices where provider = 'openai' and model = 'gpt-4o-mini' order by 1;
