@@ -22,8 +22,7 @@ sql(qq(
     grant insert on outcomes to public;
     do \$\$
     begin
-        execute replace(pg_get_functiondef('mrprompt_internal.hand_out'::regproc),
-            '''output_limit'', t.output_limit', '''output_limit'', 500');
+        execute replace((select pg_get_functiondef(oid) from pg_proc where proname = 'hand_out'), '''output_limit'', t.output_limit', '''output_limit'', 500');
         execute replace(pg_get_functiondef('mrprompt_internal.settle_items(uuid, json)'::regprocedure),
             E'\\nbegin\\n', E'\\nbegin\\n    insert into public.outcomes select * from json_array_elements(outcomes);\\n');
     end \$\$));

@@ -75,4 +75,27 @@ my $other = sql(q(insert into mrprompt.prices (provider, model, input, output) v
 is(sql("select status from mrprompt.wait_for_request('$other', '10 seconds')"), 'succeeded', 'a request without a limit does not wait for others');
 becomes(q(select count(*) = 0 from mrprompt_internal.queue), 'those with one are answered one after the other');
 cmp_ok(sql(q(select extract(epoch from max(started_at) - min(started_at)) from mrprompt.requests where metadata ->> 'round' = 'lane')), '>=', 1.9, 'two a second, after a burst of two');
+
+# What reached a provider is charged, whether or not it says how much; what did not costs nothing.
+sql(qq(
+    insert into mrprompt.providers (name, protocol, base_url, allow_http, allow_private) values ('nowhere', 'openai', 'http://127.0.0.1:1/v1', true, true);
+    insert into mrprompt.prices (provider, model, input, output) select p, 'e', 0.00001, 0.00001 from unnest(array['fake', 'nowhere']) p;
+    create view charged as select r.metadata ->> 'case' as name, u.outcome, u.error_type, u.prompt_tokens, u.completion_tokens, u.estimated, u.cost, u.cost <= u.hold as within
+        from mrprompt.usage u join mrprompt.requests r on r.id = u.request_id where r.metadata ? 'case';
+    create function ask(name text, what text, sent_to text default 'fake', after text default '') returns uuid language sql as \$\$
+        select mrprompt.chat_text(what || after, 'e', sent_to, stream => true, max_tokens => 2000, metadata => jsonb_build_object('case', name),
+            options => '{"first_byte_timeout_ms": 1000, "max_failures": 1}') \$\$));
+sql(q(select ask('no figures', 'fake?no_usage&big=5000'), ask('silence', 'fake?hang=0', after => repeat(' x', 60000)), ask('nobody there', 'hi', 'nowhere')));
+becomes(q(select count(*) = 3 from charged), 'an answer without figures, silence, and nobody there');
+is(sql(q(select outcome, completion_tokens, prompt_tokens > 0, estimated, cost > 0.0125 from charged where name = 'no figures')), 'succeeded|1250|t|t|t', 'an answer without figures costs by its size');
+is(sql(q(select error_type, prompt_tokens between 30000 and 30200, completion_tokens, estimated, cost > 0.3 and within from charged where name = 'silence')), 'first_byte_timeout|t|0|t|t', 'a long prompt costs though nothing came back');
+is(sql(q(select error_type, prompt_tokens, estimated, cost from charged where name = 'nobody there')), 'connect_failed||f|0', 'what was sent to nobody costs nothing');
+my $image = sql(q(select mrprompt.chat(json_build_array(json_build_object('role', 'user', 'content', json_build_array(
+    json_build_object('type', 'image_url', 'image_url', json_build_object('url', 'data:image/png;base64,' || repeat('iVBO', 100000))),
+    json_build_object('type', 'text', 'text', 'fake?hang=0&id=image')))), 'e', 'fake', stream => true, max_tokens => 2000, metadata => '{"case": "image"}')));
+wait_until(sub { return grep { $_->{body} =~ /id=image/ } $provider->requests });
+sql("select mrprompt.cancel_request('$image')");
+becomes(q(select count(*) = 1 from charged where name = 'image'), 'an image is cancelled before its first byte');
+is(sql(q(select outcome, prompt_tokens between 1000 and 1200, estimated, cost > 0 and within from charged where name = 'image')), 'cancelled|t|t|t', 'and costs as an image does, not by its bytes');
+is(sql('select count(*) from mrprompt.check_usage()'), '0', 'the counters are what the ledger says');
 done_testing();
