@@ -67,7 +67,7 @@ create table mrprompt.rate_limits (
     scope text not null check (scope in ('everybody', 'user', 'group', 'key', 'agent', 'provider', 'model')),
     subject text not null default '',
     requests_per_minute numeric constraint requests_per_minute_is_a_hundred_thousandth_to_a_billion check (requests_per_minute between 1e-5 and 1e9),
-    tokens_per_minute numeric constraint tokens_per_minute_is_a_hundredth_to_a_trillion check (tokens_per_minute between 0.01 and 1e12),
+    tokens_per_minute numeric constraint tokens_per_minute_is_one_to_a_trillion check (tokens_per_minute between 1 and 1e12),
     in_flight integer constraint in_flight_is_not_negative check (in_flight >= 0),
     burst_seconds numeric not null default 60 constraint burst_is_between_a_millisecond_and_a_day check (burst_seconds between 0.001 and 86400),
     enabled boolean not null default true,
@@ -360,10 +360,10 @@ begin
     if scope = 'tag' then
         raise exception using errcode = 'PT400', message = 'tags have no rate limits', hint = 'One of everybody, user, group, key, agent, provider, model.';
     end if;
-    if requests_per_minute not between 1e-5 and 1e9 or tokens_per_minute not between 0.01 and 1e12 or in_flight < 0
+    if requests_per_minute not between 1e-5 and 1e9 or tokens_per_minute not between 1 and 1e12 or in_flight < 0
         or coalesce(burst_seconds, 0) not between 0.001 and 86400 then
         raise exception using errcode = 'PT400', message = 'requests_per_minute must be between 0.00001 and 1,000,000,000, '
-                'tokens_per_minute between 0.01 and 1,000,000,000,000, in_flight not negative, burst_seconds between 0.001 and 86400',
+                'tokens_per_minute between 1 and 1,000,000,000,000, in_flight not negative, burst_seconds between 0.001 and 86400',
             detail = format('requests_per_minute %s, tokens_per_minute %s, in_flight %s, burst_seconds %s', requests_per_minute, tokens_per_minute,
                 in_flight, burst_seconds), hint = 'Null is no limit; in_flight => 0 lets nothing start.';
     end if;

@@ -287,7 +287,7 @@ select count(*) from unnest(array['requests_per_minute = 1e-12', 'requests_per_m
     t.try('update mrprompt.rate_limits set ' || s || ' where subject = ''x''') e where e.state = '23514';
 -- The slowest and the smallest that are allowed do their work.
 select t.anew();
-select mrprompt.set_rate_limit('everybody', null, 0.00001, 0.01) is not null, mrprompt.set_budget('everybody', null, 1e9, '9999 days', starts_on => '2100-01-01', at_limit => 'wait') is not null;
+select mrprompt.set_rate_limit('everybody', null, 0.00001, 1) is not null, mrprompt.set_budget('everybody', null, 1e9, '9999 days', starts_on => '2100-01-01', at_limit => 'wait') is not null;
 select t.want('a', 100), t.want('b', 100);
 select label from t.claim('f1');
 select waits_for, reason from t.waiting();
