@@ -146,7 +146,7 @@ begin
             hint = 'One of everybody, user, group, key, agent, provider, model, tag.';
     elsif scope = 'everybody' then
         if found_ <> '' then
-            raise exception using errcode = 'PT400', message = 'everybody has no subject', detail = format('subject is %s', left(found_, 100));
+            raise exception using errcode = 'PT400', message = 'everybody has no subject', detail = format('subject is %s', left(found_, 100)), hint = 'set_budget(''everybody'', null, …)';
         end if;
         return '';
     elsif found_ = '' then
@@ -158,7 +158,7 @@ begin
         begin
             found_ := found_::uuid::text;
         exception when invalid_text_representation then
-            raise exception using errcode = 'PT400', message = format('%s is no id of a %s', left(found_, 100), scope), hint = 'It is a uuid.';
+            raise exception using errcode = 'PT400', message = format('%s is no id of a %s', left(found_, 100), scope), hint = 'It is a uuid, of users as in: select id from mrprompt.users where login_role = ''alice''.';
         end;
     end if;
     if scope = 'group' and not exists (select from mrprompt.groups g where g.name = found_)
@@ -217,7 +217,8 @@ begin
             detail = format('they are %s', coalesce(soft_limits::text, 'null')), hint = 'array[0.5, 0.8]';
     end if;
     if at_limit is null or at_limit not in ('refuse', 'wait') then
-        raise exception using errcode = 'PT400', message = format('at_limit is %s, must be refuse or wait', coalesce(left(at_limit, 100), 'null'));
+        raise exception using errcode = 'PT400', message = format('at_limit is %s, must be refuse or wait', coalesce(left(at_limit, 100), 'null')),
+            hint = 'refuse: what does not fit is PT402; wait: it waits for the next period.';
     end if;
     if starts_on not between '1970-01-01' and '2100-01-01' then
         raise exception using errcode = 'PT400', message = 'starts_on must be between 1970-01-01 and 2100-01-01',
@@ -316,11 +317,13 @@ create function mrprompt.delete_budget(budget_id uuid) returns void
     language sql volatile return mrprompt_internal.delete_budget(budget_id);
 comment on function mrprompt.delete_budget(uuid) is 'Admins: removes a budget; the ledger stays. PT404.';
 
-create function mrprompt_internal.grant_extra(budget_id uuid, amount numeric, subject text, note text) returns void
+create function mrprompt_internal.grant_extra(budget_id uuid, amount numeric, subject text, note text) returns numeric
     language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$
 declare
     budget mrprompt.budgets;
+    own uuid;
+    starting timestamptz;
 begin
     perform mrprompt_internal.require_admin('grant extra budget');
     select * into budget from mrprompt.budgets b where b.id = budget_id;
@@ -335,18 +338,29 @@ begin
     if budget.subject = '*' and subject is null or budget.subject <> '*' and subject <> budget.subject then
         raise exception using errcode = 'PT400', message = format('which %s? The budget is %s', budget.scope,
                 case budget.subject when '*' then 'each one''s' else 'for ' || budget.subject end),
-            detail = format('subject is %s', coalesce(left(subject, 100), 'null')), hint = 'Pass subject.';
+            detail = format('subject is %s', coalesce(left(subject, 100), 'null')),
+            hint = case budget.subject when '*' then 'Pass subject.' else 'Leave subject out.' end;
     end if;
+    select b.id into own from mrprompt.budgets b
+    where b.scope = budget.scope and b.subject = grant_extra.subject and b.period = budget.period and not b.self_set and b.id <> budget.id;
+    if own is not null then
+        raise exception using errcode = 'PT400', message = format('%s %s has a budget of his own for that period', budget.scope, subject),
+            hint = format('select mrprompt.grant_extra(%L, %s)', own, amount);
+    end if;
+    starting := mrprompt_internal.period_start(budget.period, budget.time_zone, budget.starts_on, now());
     insert into mrprompt.budget_extras (budget_id, subject, period_start, amount, note)
     values (budget_id, mrprompt_internal.checked_subject(budget.scope, coalesce(grant_extra.subject, budget.subject)),
-        mrprompt_internal.period_start(budget.period, budget.time_zone, budget.starts_on, now()), amount, left(note, 1000));
+        starting, amount, left(note, 1000));
     perform mrprompt_internal.budget_changed(budget.scope, budget.subject);
+    return budget.amount + (select sum(e.amount) from mrprompt.budget_extras e
+        where e.budget_id = budget.id and e.subject = coalesce(grant_extra.subject, budget.subject) and e.period_start = starting);
 end
 $$;
-create function mrprompt.grant_extra(budget_id uuid, amount numeric, subject text default null, note text default null) returns void
+create function mrprompt.grant_extra(budget_id uuid, amount numeric, subject text default null, note text default null) returns numeric
     language sql volatile return mrprompt_internal.grant_extra(budget_id, amount, subject, note);
 comment on function mrprompt.grant_extra(uuid, numeric, text, text) is
-    'Admins: adds USD to the present period of a budget (of one subject, where the budget is each one''s). PT400, PT404.';
+    'Admins: adds USD (less than 0: takes them off) to the present period of a budget (of one subject, where the budget is each one''s); '
+    'answers what the period has now. PT400, PT404.';
 
 create function mrprompt_internal.set_rate_limit(
     scope text, subject text, requests_per_minute numeric, tokens_per_minute numeric, in_flight integer, burst_seconds numeric, enabled boolean)
@@ -400,6 +414,16 @@ begin
         insert into mrprompt.group_members (group_name, user_id) values (set_group_member.group_name, set_group_member.user_id) on conflict do nothing;
     else
         delete from mrprompt.group_members m where m.group_name = set_group_member.group_name and m.user_id = set_group_member.user_id;
+        if not found then
+            raise exception using errcode = 'PT404', message = format('%s is no member of %s', user_id, left(group_name, 100)),
+                hint = 'select * from mrprompt.group_members';
+        end if;
+        -- An empty one that nothing is set for is nobody's.
+        delete from mrprompt.groups g
+        where g.name = set_group_member.group_name
+          and not exists (select from mrprompt.group_members m where m.group_name = g.name)
+          and not exists (select from mrprompt.budgets b where b.scope = 'group' and b.subject = g.name)
+          and not exists (select from mrprompt.rate_limits l where l.scope = 'group' and l.subject = g.name);
     end if;
     perform mrprompt_internal.budget_changed('user', user_id::text);
 end
@@ -409,7 +433,8 @@ create function mrprompt.add_group_member(group_name text, user_id uuid) returns
 comment on function mrprompt.add_group_member(text, uuid) is 'Admins: puts a user into a group, which is made if need be. PT400.';
 create function mrprompt.remove_group_member(group_name text, user_id uuid) returns void
     language sql volatile return mrprompt_internal.set_group_member(group_name, user_id, false);
-comment on function mrprompt.remove_group_member(text, uuid) is 'Admins: takes a user out of a group.';
+comment on function mrprompt.remove_group_member(text, uuid) is
+    'Admins: takes a user out of a group, which goes with its last member unless a budget or limit is set for it. PT400, PT404.';
 
 grant execute on function mrprompt.set_budget, mrprompt_internal.set_budget, mrprompt.delete_budget, mrprompt_internal.delete_budget,
     mrprompt.grant_extra, mrprompt_internal.grant_extra, mrprompt.set_rate_limit, mrprompt_internal.set_rate_limit,

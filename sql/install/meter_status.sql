@@ -18,7 +18,9 @@ begin atomic
     cross join lateral (
         select b.subject
         union
-        select o.subject from mrprompt_internal.budget_counters o where b.subject = '*' and o.budget_id = b.id and o.period_start = p.starting) s
+        select o.subject from mrprompt_internal.budget_counters o where b.subject = '*' and o.budget_id = b.id and o.period_start = p.starting
+        union
+        select x.subject from mrprompt.budget_extras x where b.subject = '*' and x.budget_id = b.id and x.period_start = p.starting) s
     left join mrprompt_internal.budget_counters c on c.budget_id = b.id and c.subject = s.subject and c.period_start = p.starting
     cross join lateral (
         select coalesce(sum(x.amount), 0) as extra from mrprompt.budget_extras x
@@ -29,7 +31,10 @@ comment on function mrprompt_internal.budget_states() is 'What mrprompt.budget_s
 
 create view mrprompt.budget_status with (security_invoker = true) as select * from mrprompt_internal.budget_states();
 comment on view mrprompt.budget_status is
-    'Admins and analysts: how every budget stands in its present period; one that is each one''s (subject *) has a row for each who has used it.';
+    'Admins and analysts: how every budget stands in its present period; one that is each one''s (subject *) has a row for each who has used it, or was granted more.';
+comment on column mrprompt.budget_status.amount is 'USD per period.';
+comment on column mrprompt.budget_status.spent is 'USD that the attempts of the period have cost.';
+comment on column mrprompt.budget_status.self_set is 'Set by the user himself, as a cap.';
 comment on column mrprompt.budget_status.extra is 'USD that grant_extra() has added to this period.';
 comment on column mrprompt.budget_status.held is 'USD that requests in flight may still cost at most.';
 comment on column mrprompt.budget_status."left" is 'amount + extra - spent - held: what a new hold must fit.';
@@ -39,16 +44,20 @@ create function mrprompt_internal.limit_states()
         in_flight integer, requests_left numeric, tokens_left numeric, waiting bigint, enabled boolean)
     language sql stable security definer set search_path = pg_catalog, pg_temp
 begin atomic
-    select l.id, l.scope, k.subject, l.requests_per_minute, l.tokens_per_minute, l.in_flight, k.in_flight,
+    select l.id, l.scope, s.subject, l.requests_per_minute, l.tokens_per_minute, l.in_flight, coalesce(k.in_flight, 0),
         round(mrprompt_internal.bucket_level(k.requests, l.requests_per_minute, l.burst_seconds, k.filled_at, clock_timestamp()), 3),
         round(mrprompt_internal.bucket_level(k.tokens, l.tokens_per_minute, l.burst_seconds, k.filled_at, clock_timestamp()), 3),
         (select count(*) from mrprompt_internal.queue q where q.blocked_by = k.id), l.enabled
-    from mrprompt.rate_limits l join mrprompt_internal.limit_buckets k on k.limit_id = l.id
+    from mrprompt.rate_limits l
+    cross join lateral (select l.subject union select o.subject from mrprompt_internal.limit_buckets o where o.limit_id = l.id) s
+    left join mrprompt_internal.limit_buckets k on k.limit_id = l.id and k.subject = s.subject
     where mrprompt_internal.may_act_for_others() or mrprompt_internal.caller_is_analyst();
 end;
 comment on function mrprompt_internal.limit_states() is 'What mrprompt.rate_limit_status shows.';
 create view mrprompt.rate_limit_status with (security_invoker = true) as select * from mrprompt_internal.limit_states();
-comment on view mrprompt.rate_limit_status is 'Admins and analysts: how every rate limit stands that anything was asked under; nulls: no such limit.';
+comment on view mrprompt.rate_limit_status is 'Admins and analysts: how every rate limit stands; one that is each one''s (subject *) has a row for each who has asked under it. Nulls: no such limit.';
+comment on column mrprompt.rate_limit_status.requests_left is 'How many may start at once, now.';
+comment on column mrprompt.rate_limit_status.tokens_left is 'Tokens that may be reserved at once, now; below 0: more was used than was reserved.';
 comment on column mrprompt.rate_limit_status.waiting is 'Requests that wait for tokens or for room in flight.';
 
 create function mrprompt_internal.hold_states()

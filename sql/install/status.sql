@@ -202,6 +202,12 @@ begin
           where not u.price_known and u.outcome = 'succeeded' and u.finished_at > now() - interval '1 day' group by 1, 2) t
     having count(*) > 0;
     return query
+    select 'warning', format('mrprompt.models has %s at %s priced as %s, and there is no such price.', m.model, m.provider, m.priced_as),
+        format('insert into mrprompt.prices (provider, model, input, output) values (%L, %L, …)', m.provider, m.priced_as)
+    from mrprompt.models m
+    where m.priced_as is not null and not exists (select from mrprompt_internal.prices_of(m.provider, m.model, null, now()))
+    order by m.provider, m.model limit 20;
+    return query
     select 'warning', format('%s budgets are used up, such as %s.', count(*), min(mrprompt_internal.name_of_rule(b.scope, b.subject, b.period))),
         'select * from mrprompt.budget_status where enabled and spent >= amount + extra; mrprompt.set_budget() or grant_extra() raises one.'
     from mrprompt_internal.budget_states() b
@@ -220,7 +226,7 @@ begin
     select 'warning', format('%s attempts of the last day cost more than could be bounded, by %s USD, such as those of %s at %s.', count(*),
             sum(u.cost - u.hold), min(u.model), min(u.provider)),
         'It was charged in full. See whether mrprompt.models.max_output_tokens and image_tokens of the model hold; select * from mrprompt.usage where cost > hold'
-    from mrprompt.usage u where u.cost > u.hold and u.finished_at > now() - interval '1 day'
+    from mrprompt.usage u where u.cost > u.hold and u.hold > 0 and u.finished_at > now() - interval '1 day'
     having count(*) > 0;
     return query
     select 'warning', format('%s at %s: the provider says it charged %s USD in the last day, by mrprompt.prices it was %s.', u.model, u.provider,

@@ -45,15 +45,16 @@ comment on column mrprompt.usage.slot is 'The partition: the month of the reques
 comment on column mrprompt.usage.outcome is
     'succeeded, failed (also: to be retried), cancelled, unknown (the fetcher died: the provider may have charged), '
     'lost (claimed, but never sent).';
-comment on column mrprompt.usage.prompt_tokens is 'Tokens of the prompt, cached and cache-write ones included. Null: the provider did not say.';
-comment on column mrprompt.usage.completion_tokens is 'Tokens of the answer, reasoning ones included. Null: the provider did not say.';
-comment on column mrprompt.usage.cost is 'USD; null where the price or the tokens are unknown.';
+comment on column mrprompt.usage.prompt_tokens is 'Tokens of the prompt, cached and cache-write ones included. Null: nothing was sent, or the provider refused.';
+comment on column mrprompt.usage.completion_tokens is 'Tokens of the answer, reasoning ones included. Null: nothing was sent, or the provider refused.';
+comment on column mrprompt.usage.cost is 'USD; null where the price is unknown.';
 comment on column mrprompt.usage.price_known is 'Whether mrprompt.prices had a price for the model at that time.';
 comment on column mrprompt.usage.first_token_ms is 'Milliseconds from the start of the attempt to the first piece of the answer.';
 comment on column mrprompt.usage.total_ms is 'Milliseconds from the start to the end of the attempt.';
 
 comment on column mrprompt.usage.estimated is
-    'The attempt broke off before the provider had said all its figures: a token is taken for four bytes of what was sent and seen.';
+    'The provider did not say all its figures: a token is taken for four bytes of what was sent and seen, an image for a thousand tokens, and '
+    'the cost is at most what was held.';
 
 comment on column mrprompt.usage.finished_at is 'When the attempt had ended and this row was written; set after the transaction''s id, which the roll-ups rely on.';
 comment on column mrprompt.usage.price_id is 'The row of mrprompt.price_versions that the cost comes from; null: no price was known, or none was needed.';

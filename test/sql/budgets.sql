@@ -309,3 +309,25 @@ select period, mrprompt_internal.period_start(period, zone, '2026-01-01', m) at 
 from (values ('hour', 'Asia/Kolkata'), ('day', 'Europe/Berlin'), ('week', 'Europe/Berlin'), ('month', 'Europe/Berlin'), ('10 days', 'Europe/Berlin'),
     ('none', 'UTC')) p (period, zone), (values ('2026-03-29 10:20:00+00'::timestamptz)) v (m);
 select mrprompt_internal.period_start('10 days', 'UTC', '2026-01-01', '2025-12-31 12:00:00+00');
+
+-- What is granted to one of those whom a budget of each one's is for shows before he has used it; who has a budget of his own is told so.
+select t.anew();
+select mrprompt.set_budget('user', '*', 5) as each_ones \gset
+select mrprompt.grant_extra(:'each_ones', 10, :'bob');
+select subject, amount, extra, "left" from mrprompt.budget_status order by subject;
+select mrprompt.set_budget('user', :'ann', 1) is not null;
+select regexp_replace(w, '''[-0-9a-f]{36}''', 'ID') from t.why(format($$select mrprompt.grant_extra(%L, 10, %L)$$, :'each_ones', :'ann')) w;
+select scope, subject, in_flight, requests_left from mrprompt.rate_limit_status;
+select mrprompt.set_rate_limit('user', '*', requests_per_minute => 60) is not null;
+select scope, subject, in_flight, requests_left from mrprompt.rate_limit_status;
+-- A group goes with its last member, unless something is set for it.
+select mrprompt.add_group_member('typo', :'ann'), mrprompt.add_group_member('kept', :'ann');
+select mrprompt.set_budget('group', 'kept', 1) is not null;
+select mrprompt.remove_group_member('typo', :'ann'), mrprompt.remove_group_member('kept', :'ann');
+select name from mrprompt.groups where name in ('typo', 'kept');
+select t.why(format($$select mrprompt.remove_group_member('typo', %L)$$, :'ann'));
+-- A model that is priced as nothing that has a price.
+insert into mrprompt.models (provider, model, priced_as) values ('fake', 'ep-1', 'nothing');
+select finding, remedy from mrprompt.doctor() where finding like '%priced as%';
+insert into mrprompt.prices (provider, model, input, output) values ('fake', 'nothing', 0, 0);
+select count(*) from mrprompt.doctor() where finding like '%priced as%';
