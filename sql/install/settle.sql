@@ -63,6 +63,10 @@ create function mrprompt_internal.prices_at_claim(provider text, model text, ans
     language plpgsql stable rows 2 set search_path = pg_catalog, pg_temp
 as $$
 begin
+    if not exists (select from mrprompt_internal.price_rows r where r.provider = prices_at_claim.provider and r.replaced_at > claimed_at) then
+        return query select * from mrprompt_internal.prices_of(provider, model, answered_by, claimed_at);
+        return;
+    end if;
     return query
     select v.*
     from mrprompt_internal.prices_of(provider, model, answered_by, claimed_at) p
@@ -237,12 +241,10 @@ begin
         where e.status_now <> 'queued' and json_typeof(e.response) = 'object' and e.kind = 'chat' and e.there
         on conflict (request_id) do nothing
     ), prices as materialized (
-        select d.*, l.prices, greatest(
-            (select max(p.effective_from) from unnest(l.prices) p),
-            (select max(r.replaced_at) from mrprompt_internal.price_rows r where r.provider = d.provider and r.replaced_at is not null)) as changed_at
-        from (select distinct e.provider, e.model, e.priced_by from ended e) d
-        cross join lateral (
-            select array(select p from mrprompt_internal.prices_of(d.provider, d.model, nullif(d.priced_by, ''), moment) p) as prices offset 0) l
+        select d.provider as at, d.model as asked, d.priced_by, d.claimed_at, p as price, p.service_tier as tier, p.above_tokens as above
+        from (select distinct e.provider, e.model, e.priced_by, e.claimed_at from ended e) d
+        -- Those that it was held for.
+        cross join lateral mrprompt_internal.prices_at_claim(d.provider, d.model, nullif(d.priced_by, ''), d.claimed_at) p
     ), ledger as (
         insert into mrprompt.usage (request_id, attempt, slot, user_id, provider, model, key_id, agent_name, outcome,
             prompt_tokens, completion_tokens, cached_tokens, cache_write_tokens, reasoning_tokens, cost, price_known,
@@ -259,8 +261,10 @@ begin
                 -- Refused by the provider, or never sent: nothing was charged.
                 when e.prompt_tokens is null then 0
                 -- What is only estimated is no reason to pass a limit.
-                when e.estimated and c.cost > e.hold and e.hold > 0 and e.counters is not null then e.hold
-                else c.cost
+                when (p.price).id is not null then least(
+                    mrprompt_internal.cost_of(p.price, e.prompt_tokens, e.completion_tokens, e.cached_tokens, e.cache_write_tokens,
+                        e.cache_write_1h_tokens, e.reasoning_tokens, e.audio_prompt_tokens, e.audio_completion_tokens, e.images, null, null),
+                    case when e.estimated and e.hold > 0 and e.counters is not null then e.hold end)
             end,
             (p.price).id is not null or e.kind = 'verify',
             case when e.first_token_ms >= 2147483647 then 2147483647 else e.first_token_ms::int end,
@@ -269,17 +273,11 @@ begin
             nullif(e.cache_write_1h_tokens, 0), nullif(e.audio_prompt_tokens, 0), nullif(e.audio_completion_tokens, 0), e.images,
             case when e.provider_cost between 0 and 1e9 then e.provider_cost end, e.tags, e.counters, e.hold
         from ended e
-        join prices k on k.provider = e.provider and k.model = e.model and k.priced_by = e.priced_by
         left join lateral (
-            -- At the prices that it was held for.
-            select p as price
-            from unnest(case when k.changed_at > e.claimed_at then array(
-                select o from mrprompt_internal.prices_at_claim(e.provider, e.model, nullif(e.priced_by, ''), e.claimed_at) o) else k.prices end) p
-            where p.service_tier in ('standard', mrprompt_internal.served_tier(e.service_tier)) and p.above_tokens < greatest(e.prompt_tokens, 1)
-            order by p.service_tier <> 'standard' desc, p.above_tokens desc limit 1) p on true
-        cross join lateral (
-            select mrprompt_internal.cost_of(p.price, e.prompt_tokens, e.completion_tokens, e.cached_tokens, e.cache_write_tokens,
-                e.cache_write_1h_tokens, e.reasoning_tokens, e.audio_prompt_tokens, e.audio_completion_tokens, e.images, null, null) as cost) c
+            select p.price from prices p
+            where p.at = e.provider and p.asked = e.model and p.priced_by = e.priced_by and p.claimed_at = e.claimed_at
+              and p.tier in ('standard', mrprompt_internal.served_tier(e.service_tier)) and p.above < greatest(e.prompt_tokens, 1)
+            order by p.tier <> 'standard' desc, p.above desc limit 1) p on true
         on conflict (request_id, attempt, slot) do nothing
         returning usage.request_id, usage.cost
     ), state as (
