@@ -136,7 +136,7 @@ begin
         raise exception using errcode = 'PT400', message = 'a claim says how many requests, and how many bytes, it has room for',
             detail = format('room: %s, bytes: %s', args ->> 'room', args ->> 'bytes'), hint = 'ARCHITECTURE.md, "The contract".';
     end if;
-    select exists (select from mrprompt_internal.cancels) as cancels, exists (select from mrprompt_internal.releases) as releases,
+    select exists (select from mrprompt_internal.cancels) as cancels, exists (select from mrprompt_internal.releases r where r.done_at is null or r.done_at < moment - interval '3 seconds') as releases,
         exists (select from mrprompt_internal.pauses p where p.provider = '*') as all_paused,
         exists (select from mrprompt_internal.pauses) or exists (select from mrprompt_internal.cooldowns) as holds,
         exists (select from mrprompt.budgets b where b.enabled) or exists (select from mrprompt.rate_limits l where l.enabled) as metered,
@@ -157,7 +157,7 @@ begin
         perform mrprompt_internal.apply_releases(1000);
     end if;
     if wished.due then
-        perform mrprompt_internal.make_due_ready(earliest, moment, 1000);
+        perform mrprompt_internal.make_due_ready(earliest, moment, least(1000, 4 * room + 16));
     end if;
 
     -- Somebody deleted the request: what is left of it would be looked at for ever.

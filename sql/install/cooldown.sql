@@ -4,7 +4,9 @@ create function mrprompt_internal.put_aside(ids uuid[], waits_for text, until ti
     language plpgsql set search_path = pg_catalog, pg_temp
 as $$
 begin
-    update mrprompt_internal.queue q set ready = false, waits_for = put_aside.waits_for, ready_at = until
+    -- What they were woken for is others' now.
+    perform mrprompt_internal.pass_on(ids);
+    update mrprompt_internal.queue q set ready = false, waits_for = put_aside.waits_for, ready_at = until, blocked_by = null
     where q.request_id = any (ids);
     update mrprompt.requests r set wait_reason = reason, not_before = nullif(until, 'infinity') where r.id = any (ids);
 end
@@ -53,7 +55,10 @@ declare
     ids uuid[];
     did int := 0;
 begin
-    for release in select * from mrprompt_internal.releases order by id limit 10 for update skip locked loop
+    for release in
+        select * from mrprompt_internal.releases r where r.done_at is null or r.done_at < clock_timestamp() - interval '3 seconds'
+        order by r.id limit 10 for update skip locked
+    loop
         if release.kind = 'cooldown' then
             delete from mrprompt_internal.cooldowns c
             where (release.provider is null or c.provider = release.provider)
@@ -61,19 +66,30 @@ begin
               and (release.model is null or c.model = release.model);
         end if;
         if release.kind = 'budget' then
-            select array_agg(w.request_id order by w.request_id) into ids from (
-                select q.request_id from mrprompt_internal.queue q
-                where q.fetcher_id is null and not q.ready and q.waits_for in ('limit', 'budget')
-                  and q.request_id > coalesce(release.reached, '00000000-0000-0000-0000-000000000000')
-                  and case release.scope
-                          when 'user' then release.subject in ('*', q.user_id::text)
-                          when 'key' then release.subject in ('*', q.key_id::text)
-                          when 'provider' then release.subject in ('*', q.provider)
-                          when 'model' then release.subject in ('*', q.model, q.provider || '/' || q.model)
-                          when 'group' then release.subject = '*' or exists (
-                              select from mrprompt.group_members m where m.group_name = release.subject and m.user_id = q.user_id)
-                          else true end
-                order by q.request_id limit max_rows for update skip locked) w;
+            delete from mrprompt_internal.releases r
+            where r.kind = 'budget' and r.scope = release.scope and r.subject is not distinct from release.subject and r.done_at is null and r.reached is null
+              and r.id <> release.id
+              and r.id in (select l.id from mrprompt_internal.releases l for update skip locked);
+            if release.scope = 'user' and release.subject <> '*' then
+                select array_agg(w.request_id order by w.request_id) into ids from (
+                    select q.request_id from mrprompt_internal.queue q
+                    where q.user_id = release.subject::uuid and q.fetcher_id is null and not q.ready and q.waits_for in ('limit', 'budget')
+                      and q.request_id > coalesce(release.reached, '00000000-0000-0000-0000-000000000000')
+                    order by q.request_id limit max_rows for update skip locked) w;
+            else
+                select array_agg(w.request_id order by w.request_id) into ids from (
+                    select q.request_id from mrprompt_internal.queue q
+                    where q.fetcher_id is null and not q.ready and q.waits_for in ('limit', 'budget')
+                      and q.request_id > coalesce(release.reached, '00000000-0000-0000-0000-000000000000')
+                      and case release.scope
+                              when 'key' then release.subject in ('*', q.key_id::text)
+                              when 'provider' then release.subject in ('*', q.provider)
+                              when 'model' then release.subject in ('*', q.model, q.provider || '/' || q.model)
+                              when 'group' then release.subject = '*' or exists (
+                                  select from mrprompt.group_members m where m.group_name = release.subject and m.user_id = q.user_id)
+                              else true end
+                    order by q.request_id limit max_rows for update skip locked) w;
+            end if;
             update mrprompt_internal.releases r set reached = ids[cardinality(ids)] where r.id = release.id and ids is not null;
         elsif release.provider is not null and release.model is not null then
             select array_agg(w.request_id) into ids from (
@@ -95,7 +111,11 @@ begin
             perform mrprompt_internal.make_ready(ids);
             did := did + cardinality(ids);
         end if;
-        if coalesce(cardinality(ids), 0) < max_rows then
+        if coalesce(cardinality(ids), 0) = max_rows then
+            continue;
+        elsif release.kind = 'budget' and release.done_at is null then
+            update mrprompt_internal.releases r set reached = null, done_at = clock_timestamp() where r.id = release.id;
+        else
             delete from mrprompt_internal.releases r where r.id = release.id;
         end if;
     end loop;

@@ -83,12 +83,12 @@ begin
     select * into asked from json_to_record(body) as a (messages json, max_tokens json, max_completion_tokens json, n json, tools json, service_tier text, thinking json);
     messages := case json_typeof(asked.messages) when 'array' then asked.messages else '[]' end;
     if escaped or strpos(whole, '"image') > 0 or strpos(whole, '"input_image') > 0 or strpos(whole, '"file') > 0 or strpos(whole, '"input_file') > 0
-        or strpos(whole, '"document"') > 0 or strpos(whole, '"video') > 0 then
+        or strpos(whole, '"document"') > 0 or strpos(whole, '_url"') > 0 or strpos(whole, '_id"') > 0 then
         select count(*) filter (where t.image),
             coalesce(sum(octet_length(u.url)) filter (where t.image and u.url like 'data:%'), 0)
                 + coalesce(sum(octet_length(p.part -> 'source' ->> 'data')) filter (where t.image), 0),
             coalesce(bool_or(not t.image and p.part ->> 'type' not in ('text', 'input_text', 'input_audio', 'refusal', 'thinking', 'redacted_thinking',
-                'tool_use', 'tool_result')), false)
+                'tool_use', 'tool_result', 'server_tool_use', 'web_search_tool_result', 'search_result')), false)
         into images, inline_bytes, elsewhere
         from mrprompt_internal.parts_of(messages) p
         cross join lateral (select coalesce(p.part ->> 'type' in ('image_url', 'image', 'input_image'), false) as image) t
@@ -98,8 +98,8 @@ begin
     -- No token is shorter than a byte; what servers put around messages and tools is less than this.
     prompt := octet_length(whole) - inline_bytes + 16 * json_array_length(messages)
         + case when asked.tools is not null then 1000 else 0 end;
-    output := greatest(mrprompt_internal.whole_number('max_tokens', asked.max_tokens, 0, 1000000000),
-        mrprompt_internal.whole_number('max_completion_tokens', asked.max_completion_tokens, 0, 1000000000));
+    output := greatest(mrprompt_internal.whole_number('max_tokens', asked.max_tokens, 1, 1000000000),
+        mrprompt_internal.whole_number('max_completion_tokens', asked.max_completion_tokens, 1, 1000000000));
     thinking := mrprompt_internal.whole_number('thinking.budget_tokens', asked.thinking -> 'budget_tokens', 0, 1000000000);
     -- Anthropic refuses a limit that its thinking alone would use up.
     output := coalesce(output, thinking + 4096);
@@ -480,12 +480,11 @@ as $$
 declare
     ids uuid[];
 begin
-    if meters = '{}' then
-        return;
-    end if;
-    select array_agg(w.request_id) into ids from (
+    -- Of each its own, in the order of its index: few are read, however many wait.
+    select array_agg(distinct w.request_id) into ids
+    from unnest(meters) m (id) cross join lateral (
         select q.request_id from mrprompt_internal.queue q
-        where q.blocked_by = any (meters) and q.fetcher_id is null and not q.ready
+        where q.blocked_by = m.id and q.fetcher_id is null and not q.ready and q.waits_for in ('limit', 'budget')
         order by q.tag limit most for update skip locked) w;
     if ids is not null then
         perform mrprompt_internal.make_ready(ids);
@@ -493,7 +492,23 @@ begin
     end if;
 end
 $$;
-comment on function mrprompt_internal.wake_blocked(bigint[], integer) is 'Has the first rows that wait for counters or buckets looked at again.';
+comment on function mrprompt_internal.wake_blocked(bigint[], integer) is 'Has the first rows that wait for each of these counters and buckets looked at again.';
+
+create function mrprompt_internal.pass_on(ids uuid[]) returns void
+    language plpgsql set search_path = pg_catalog, pg_temp
+as $$
+declare
+    meters bigint[];
+begin
+    select array_agg(distinct q.blocked_by) into meters
+    from mrprompt_internal.queue q where q.request_id = any (ids) and q.blocked_by is not null and q.ready;
+    if meters is not null then
+        perform mrprompt_internal.wake_blocked(meters, cardinality(ids));
+    end if;
+end
+$$;
+comment on function mrprompt_internal.pass_on(uuid[]) is
+    'For who takes ready rows out of the claims'' way: what they were woken for, others that wait for it are looked at for.';
 
 create function mrprompt_internal.release_meters(
     holds numeric[], counters text[], buckets text[], reserved bigint[], costs numeric[], used bigint[]) returns void
@@ -506,7 +521,8 @@ begin
     if b_ids <> '{}' then
         perform from mrprompt_internal.limit_buckets k where k.id = any (b_ids) order by k.id for update;
         update mrprompt_internal.limit_buckets k set in_flight = k.in_flight - s.n, tokens = k.tokens + s.back
-        from (select u as id, count(*) as n, sum(least(t.reserved, greatest(l.tokens_per_minute * l.burst_seconds / 60, 1)) - coalesce(t.used, 0)) as back
+        from (select u as id, count(*) as n, sum(case when l.tokens_per_minute is null then t.reserved
+                  else least(t.reserved, greatest(l.tokens_per_minute * l.burst_seconds / 60, 1)) end - coalesce(t.used, 0)) as back
               from unnest(buckets, reserved, used) t (buckets, reserved, used), unnest(t.buckets::bigint[]) u
               left join mrprompt_internal.limit_buckets o on o.id = u left join mrprompt.rate_limits l on l.id = o.limit_id
               group by u) s

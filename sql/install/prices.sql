@@ -4,9 +4,9 @@ create table mrprompt_internal.model_presets (
     provider varchar(50) not null,
     model text not null constraint model_is_a_name_or_a_prefix_and_a_star check (model ~ '^[^*]*[*]?$' and model <> ''),
     priced_as text,
-    max_output_tokens bigint constraint max_output_tokens_is_positive check (max_output_tokens > 0),
-    context_tokens bigint constraint context_tokens_is_positive check (context_tokens > 0),
-    image_tokens bigint constraint image_tokens_is_positive check (image_tokens > 0),
+    max_output_tokens bigint constraint max_output_tokens_is_from_1_to_a_billion check (max_output_tokens between 1 and 1000000000),
+    context_tokens bigint constraint context_tokens_is_from_1_to_a_billion check (context_tokens between 1 and 1000000000),
+    image_tokens bigint constraint image_tokens_is_from_1_to_a_billion check (image_tokens between 1 and 1000000000),
     metadata jsonb not null default '{}' constraint metadata_is_an_object check (jsonb_typeof(metadata) = 'object'),
     source text,
     primary key (provider, model)
@@ -124,7 +124,7 @@ comment on table mrprompt_internal.price_presets is 'Prices as this release know
 create table mrprompt_internal.price_rows (like mrprompt_internal.price_presets including defaults including constraints, primary key (id));
 create unique index price_rows_of_model on mrprompt_internal.price_rows (provider, model, service_tier, above_tokens, effective_from)
     where replaced_at is null;
-create index price_rows_replaced on mrprompt_internal.price_rows (provider, replaced_at) where replaced_at is not null;
+create index price_rows_ever on mrprompt_internal.price_rows (provider, model);
 alter table mrprompt_internal.price_rows alter column effective_from set default now();
 comment on table mrprompt_internal.price_rows is
     'Prices that admins wrote; one here stands in front of every preset of its model. What was changed or deleted stays, replaced, for the ledger.';
@@ -268,7 +268,7 @@ create trigger require_standard_prices after insert or update or delete on mrpro
 
 -- Which price, and what it comes to.
 
-create function mrprompt_internal.longest_star(provider text, name text, moment timestamptz) returns text
+create function mrprompt_internal.longest_star(provider text, name text, moment timestamptz, known_at timestamptz) returns text
     language plpgsql stable set search_path = pg_catalog, pg_temp
 as $$
 begin
@@ -276,7 +276,7 @@ begin
         select s.model from (
             select r.model, true as own from mrprompt_internal.price_rows r
             where r.provider = longest_star.provider and r.model like '%*' and starts_with(name, rtrim(r.model, '*'))
-              and r.replaced_at is null and r.effective_from <= moment
+              and (r.replaced_at is null or r.replaced_at > known_at) and r.effective_from <= moment
             union all
             select r.model, false from mrprompt_internal.price_presets r
             where r.provider = longest_star.provider and r.model like '%*' and starts_with(name, rtrim(r.model, '*'))
@@ -284,9 +284,9 @@ begin
         order by s.own desc, length(s.model) desc limit 1);
 end
 $$;
-comment on function mrprompt_internal.longest_star(text, text, timestamptz) is 'The name with a star, of a price in force, that a model''s name begins with: an admin''s, else a preset''s; the longest.';
+comment on function mrprompt_internal.longest_star(text, text, timestamptz, timestamptz) is 'The name with a star, of a price in force, that a model''s name begins with: an admin''s, else a preset''s; the longest.';
 
-create function mrprompt_internal.prices_of(provider text, model text, answered_by text, moment timestamptz)
+create function mrprompt_internal.prices_of(provider text, model text, answered_by text, moment timestamptz, known_at timestamptz default 'infinity')
     returns setof mrprompt_internal.price_rows
     language plpgsql stable rows 2 set search_path = pg_catalog, pg_temp
 as $$
@@ -297,13 +297,13 @@ begin
     foreach name in array array_remove(array[asked, answered_by], null) loop
         for starred in 0..1 loop
             if starred = 1 then
-                name := mrprompt_internal.longest_star(provider, name, moment);
+                name := mrprompt_internal.longest_star(provider, name, moment, known_at);
             end if;
             -- One name of one table is taken, with all its tiers: the prices of an admin and a preset never mix.
             return query
             select distinct on (r.service_tier, r.above_tokens) r.* from mrprompt_internal.price_rows r
-            where r.provider = prices_of.provider and r.model = name and r.replaced_at is null and r.effective_from <= moment
-            order by r.service_tier, r.above_tokens, r.effective_from desc;
+            where r.provider = prices_of.provider and r.model = name and (r.replaced_at is null or r.replaced_at > known_at) and r.effective_from <= moment
+            order by r.service_tier, r.above_tokens, r.effective_from desc, r.replaced_at;
             if found then
                 return;
             end if;
@@ -318,9 +318,9 @@ begin
     end loop;
 end
 $$;
-comment on function mrprompt_internal.prices_of(text, text, text, timestamptz) is
+comment on function mrprompt_internal.prices_of(text, text, text, timestamptz, timestamptz) is
     'The prices in force, one per service tier and size: of the model asked for (or of what it is priced as), else of the model that '
-    'answered; the exact name before one with a star, admins'' before presets. No row: the price is unknown.';
+    'answered; the exact name before one with a star, admins'' before presets; known_at: before what was changed later. No row: the price is unknown.';
 
 create function mrprompt_internal.served_tier(said text) returns text
     language sql immutable parallel safe

@@ -159,12 +159,15 @@ create table mrprompt_internal.releases (
     by_role name,
     scope text,
     subject text,
-    reached uuid
+    reached uuid,
+    done_at timestamptz
 );
 comment on table mrprompt_internal.releases is
     'Wishes to end cooldowns, pauses that were ended, and budgets and limits that were changed: the contract makes ready what waits for them. Null: any.';
 comment on column mrprompt_internal.releases.scope is 'Of a budget or limit that was changed, with its subject: whom it concerns.';
 comment on column mrprompt_internal.releases.reached is 'Up to this request those that wait have been made ready: some may wait again, and come up once only.';
+comment on column mrprompt_internal.releases.done_at is
+    'When all were through. A claim under way may have known what was before: so it is gone through once more, some seconds later.';
 comment on column mrprompt_internal.releases.by_role is 'Who called end_cooldown(); null: a probe, a new secret or resume() did.';
 
 create table mrprompt_internal.homes (

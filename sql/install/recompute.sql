@@ -27,7 +27,8 @@ create function mrprompt_internal.costs_now(since timestamptz, until timestamptz
 as $$
 declare
     -- Between two of these moments every price stays as it is: so prices are looked up once per span, not per row.
-    changes constant timestamptz[] := array(select distinct p.effective_from from mrprompt.prices p order by 1);
+    changes constant timestamptz[] := array(
+        select distinct p.effective_from from mrprompt.price_versions p where p.replaced_at is null order by 1);
 begin
     return query
     with rows as materialized (
@@ -44,8 +45,10 @@ begin
         group by 1, 2, 3, 4
     )
     select r.request_id, r.attempt, r.slot, r.provider::text, r.model, r.counters, r.cost,
-        mrprompt_internal.cost_of(p.price, r.prompt_tokens, r.completion_tokens, r.cached_tokens, r.cache_write_tokens, r.cache_write_1h_tokens,
-            r.reasoning_tokens, r.audio_prompt_tokens, r.audio_completion_tokens, r.images, r.seconds, r.characters), r.price_id, (p.price).id
+        case when (p.price).id is not null then least(
+            mrprompt_internal.cost_of(p.price, r.prompt_tokens, r.completion_tokens, r.cached_tokens, r.cache_write_tokens, r.cache_write_1h_tokens,
+                r.reasoning_tokens, r.audio_prompt_tokens, r.audio_completion_tokens, r.images, r.seconds, r.characters),
+            case when r.estimated and r.hold > 0 and r.counters is not null then r.hold end) end, r.price_id, (p.price).id
     from rows r
     left join prices k on k.provider = r.provider and k.model = r.model and k.answered_by = r.answered_by and k.era = r.era
     left join lateral (

@@ -58,30 +58,6 @@ create function mrprompt_internal.may_be_charged(sent boolean, http_status integ
 comment on function mrprompt_internal.may_be_charged(boolean, integer, text) is
     'Whether a provider may charge for an attempt: something of it was sent, and the provider did not refuse it.';
 
-create function mrprompt_internal.prices_at_claim(provider text, model text, answered_by text, claimed_at timestamptz)
-    returns setof mrprompt_internal.price_rows
-    language plpgsql stable rows 2 set search_path = pg_catalog, pg_temp
-as $$
-begin
-    if not exists (select from mrprompt_internal.price_rows r where r.provider = prices_at_claim.provider and r.replaced_at > claimed_at) then
-        return query select * from mrprompt_internal.prices_of(provider, model, answered_by, claimed_at);
-        return;
-    end if;
-    return query
-    select v.*
-    from mrprompt_internal.prices_of(provider, model, answered_by, claimed_at) p
-    cross join lateral (
-        select p.*
-        union all
-        select r.* from mrprompt_internal.price_rows r
-        where r.provider = p.provider and r.model = p.model and r.service_tier = p.service_tier and r.above_tokens = p.above_tokens
-          and r.effective_from = p.effective_from and r.replaced_at > prices_at_claim.claimed_at
-        order by replaced_at limit 1) v;
-end
-$$;
-comment on function mrprompt_internal.prices_at_claim(text, text, text, timestamptz) is
-    'As prices_of(), before what was changed since: the prices that an attempt was held for.';
-
 create function mrprompt_internal.bare_outcome(outcome json, why text) returns json
     language plpgsql immutable set search_path = pg_catalog, pg_temp
 as $$
@@ -244,7 +220,7 @@ begin
         select d.provider as at, d.model as asked, d.priced_by, d.claimed_at, p as price, p.service_tier as tier, p.above_tokens as above
         from (select distinct e.provider, e.model, e.priced_by, e.claimed_at from ended e) d
         -- Those that it was held for.
-        cross join lateral mrprompt_internal.prices_at_claim(d.provider, d.model, nullif(d.priced_by, ''), d.claimed_at) p
+        cross join lateral mrprompt_internal.prices_of(d.provider, d.model, nullif(d.priced_by, ''), d.claimed_at, d.claimed_at) p
     ), ledger as (
         insert into mrprompt.usage (request_id, attempt, slot, user_id, provider, model, key_id, agent_name, outcome,
             prompt_tokens, completion_tokens, cached_tokens, cache_write_tokens, reasoning_tokens, cost, price_known,

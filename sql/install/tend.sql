@@ -4,6 +4,7 @@ create function mrprompt_internal.finish(ids uuid[], status text, error_type tex
     language plpgsql set search_path = pg_catalog, pg_temp
 as $$
 begin
+    perform mrprompt_internal.pass_on(ids);
     delete from mrprompt_internal.queue q where q.request_id = any (ids);
     update mrprompt.requests r
     set status = finish.status, finished_at = clock_timestamp(), wait_reason = null, not_before = null,
@@ -31,9 +32,9 @@ begin
         cross join lateral (select coalesce(r.kind, 'chat') = 'chat' and note_lost.outcome = 'unknown' as guessed) g
         where q.request_id = any (ids)
     ), prices as materialized (
-        select d.provider as at, d.model as asked, (p.price).above_tokens as above, p.price
-        from (select distinct a.provider, a.model from attempts a) d
-        cross join lateral (select p as price from mrprompt_internal.prices_of(d.provider, d.model, null, moment) p where p.service_tier = 'standard') p
+        select d.provider as at, d.model as asked, d.claimed_at, p.above_tokens as above, p as price
+        from (select distinct a.provider, a.model, a.claimed_at from attempts a) d
+        cross join lateral mrprompt_internal.prices_of(d.provider, d.model, null, d.claimed_at, d.claimed_at) p where p.service_tier = 'standard'
     ), ledger as (
         insert into mrprompt.usage (request_id, attempt, slot, user_id, provider, model, key_id, agent_name, outcome, prompt_tokens, completion_tokens,
             cost, price_known, error_type, estimated, finished_at, price_id, images, tags, counters, hold)
@@ -46,7 +47,7 @@ begin
             case when a.prompt_tokens is not null then (p.price).id end, a.images, a.tags, a.counters, a.hold
         from attempts a
         left join lateral (
-            select p.price from prices p where p.at = a.provider and p.asked = a.model and p.above < greatest(a.prompt_tokens, 1)
+            select p.price from prices p where p.at = a.provider and p.asked = a.model and p.claimed_at = a.claimed_at and p.above < greatest(a.prompt_tokens, 1)
             order by p.above desc limit 1) p on true
         on conflict (request_id, attempt, slot) do nothing
         returning usage.request_id, usage.cost

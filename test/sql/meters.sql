@@ -115,7 +115,7 @@ select label from t.claim('f1', 40);
 select count(*) from t.waiting();
 select mrprompt.set_rate_limit('everybody', null, in_flight => 1, burst_seconds => 61) is not null;
 select mrprompt_internal.apply_releases(10), mrprompt_internal.apply_releases(10), mrprompt_internal.apply_releases(10), mrprompt_internal.apply_releases(10);
-select count(*) from mrprompt_internal.releases;
+select count(*) filter (where done_at is null) as under_way from mrprompt_internal.releases;
 
 -- Room that one who was woken makes nothing of goes on to the next.
 select t.fresh();
@@ -130,3 +130,43 @@ select t.settle('f1', t.done('first', 1000));
 -- Nothing is left for any of them: they fail one after the other, and nobody waits for nothing.
 do $$ begin for i in 1..20 loop perform t.claim('f1'); end loop; end $$;
 select status, count(*) from mrprompt.requests group by 1 order by 1;
+-- Somebody deletes a request in flight, and its fetcher dies: nothing stays held, and what may have been charged is spent.
+select t.fresh();
+select mrprompt.set_budget('everybody', null, 1) is not null, mrprompt.set_rate_limit('user', '*', in_flight => 5) is not null;
+select t.post('a', 300), t.post('b', 300);
+select count(*) from t.claim('f1');
+delete from mrprompt.requests where id = t.id('a');
+select held from mrprompt.budget_status;
+select mrprompt_internal.fetcher_gone(id, true) from t.fetcher;
+select held from mrprompt.budget_status;
+select subject = '*' as each_ones, in_flight from mrprompt.rate_limit_status order by 1;
+select count(*), count(*) filter (where estimated) as estimated, bool_and(user_id = :'ann') as hers from mrprompt.usage;
+select * from mrprompt.check_usage();
+-- What rows that are put aside for something else were woken for goes on to others.
+select t.fresh();
+insert into mrprompt.providers (name, protocol, base_url, allow_http, allow_private) values ('other', 'openai', 'http://127.0.0.1:9/v1', true, true);
+insert into mrprompt.prices (provider, model, input, output) values ('other', 'fake-1', 0, 0.001);
+select mrprompt.set_rate_limit('everybody', null, in_flight => 1) is not null;
+select t.post('first');
+select label from t.claim('f1');
+select count(mrprompt.chat_text('q', model => 'fake-1', provider => 'other')) from generate_series(1, 20);
+select t.post('live');
+select count(*) from t.claim('f1', 40);
+select mrprompt.pause('other');
+select t.settle('f1', t.done('first', 1));
+do $$ begin for i in 1..8 loop exit when exists (select from t.claim('f1')); end loop; end $$;
+select t.label(request_id) from mrprompt_internal.queue where fetcher_id is not null;
+select mrprompt.resume('other');
+-- A price that is replaced while an attempt is under way: it costs what it was held for.
+select t.fresh();
+select mrprompt.set_budget('everybody', null, 10) is not null;
+select t.post('a', 100), t.post('b', 100);
+select count(*) from t.claim('f1');
+begin;
+delete from mrprompt.prices where provider = 'fake' and model = 'fake-1' and not preset;
+insert into mrprompt.prices (provider, model, input, output) values ('fake', 'fake-1', 0, 0.002);
+commit;
+select t.settle('f1', t.done('a', 100));
+update mrprompt.prices set output = 0.003, effective_from = now() where provider = 'fake' and model = 'fake-1' and not preset;
+select t.settle('f1', t.done('b', 100));
+select t.label(request_id), cost, price_known from mrprompt.usage order by request_id;
