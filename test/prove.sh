@@ -1,5 +1,5 @@
 #!/bin/sh
-# Runs TAP tests in PostgreSQL's way (as its prove_installcheck does, versions 15 to 18), with timing.
+# Runs TAP tests in PostgreSQL's way (as its prove_installcheck does, versions 15 to 18), with timing; as many files at once as there are processors.
 # usage: test/prove.sh [option of prove…] FILE…
 # As root it becomes an unprivileged user first: PostgreSQL does not run as root.
 set -eu
@@ -56,7 +56,7 @@ $as_user env \
     PG_TEST_PORT_DIR="$scratch" PGPORT=65432 \
     PG_REGRESS="$pgxs/test/regress/pg_regress" \
     PATH="$($pg_config --bindir):$PATH" HOME="$scratch" \
-    prove --timer -I "$pgxs/test/perl" -I "$tree/test/t/lib" "$@" || status=$?
+    prove --timer -j "$(nproc)" -I "$pgxs/test/perl" -I "$tree/test/t/lib" "$@" || status=$?
 
 if [ "$status" != 0 ] && rm -rf "$root/build/tap" && mkdir -p "$root/build/tap"; then
     for log in "$scratch/log" "$scratch/tmp_check/log"; do # version 16 and later, version 15

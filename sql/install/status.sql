@@ -77,6 +77,16 @@ begin atomic
 end;
 comment on function mrprompt_internal.overdue_waits() is 'For doctor(): requests older than an hour that wait for a budget or a limit.';
 
+create function mrprompt_internal.priced_as_nothing() returns table (provider text, model text, priced_as text)
+    language sql stable security definer set search_path = pg_catalog, pg_temp
+begin atomic
+    select m.provider, m.model, m.priced_as from mrprompt.models m
+    where m.priced_as is not null and not exists (select from mrprompt_internal.prices_of(m.provider, m.model, null, now()))
+    order by 1, 2 limit 20;
+end;
+comment on function mrprompt_internal.priced_as_nothing() is 'For doctor(): models that are priced as a name without a price.';
+grant execute on function mrprompt_internal.priced_as_nothing to mrprompt_admin;
+
 create function mrprompt_internal.older_fetchers() returns table (program text, host text)
     language sql stable security definer set search_path = pg_catalog, pg_temp
 begin atomic
@@ -204,9 +214,7 @@ begin
     return query
     select 'warning', format('mrprompt.models has %s at %s priced as %s, and there is no such price.', m.model, m.provider, m.priced_as),
         format('insert into mrprompt.prices (provider, model, input, output) values (%L, %L, …)', m.provider, m.priced_as)
-    from mrprompt.models m
-    where m.priced_as is not null and not exists (select from mrprompt_internal.prices_of(m.provider, m.model, null, now()))
-    order by m.provider, m.model limit 20;
+    from mrprompt_internal.priced_as_nothing() m;
     return query
     select 'warning', format('%s budgets are used up, such as %s.', count(*), min(mrprompt_internal.name_of_rule(b.scope, b.subject, b.period))),
         'select * from mrprompt.budget_status where enabled and spent >= amount + extra; mrprompt.set_budget() or grant_extra() raises one.'

@@ -101,7 +101,7 @@ sql(q(
                 delete from t.flights where fetcher = who;
                 call t.hello(who);
             elsif dice < 0.97 then
-                perform mrprompt.grant_extra(b.id, 0.003, case when b.subject = '*' then (select id::text from t.users order by random() limit 1) end)
+                perform mrprompt.grant_extra(b.id, 0.003, case when b.subject = '*' then (select id::text from t.users where n > 1 order by random() limit 1) end)
                 from mrprompt.budgets b order by random() limit 1;
             elsif dice < 0.985 then
                 perform mrprompt.set_budget(b.scope, nullif(b.subject, ''), b.amount * 1.05, b.period, at_limit => b.at_limit) from mrprompt.budgets b order by random() limit 1;
@@ -140,9 +140,9 @@ sql(q(
         union all
         select 'in flight without its hold', q.request_id::text from mrprompt_internal.queue q where q.fetcher_id is not null and q.hold is null
         union all
-        -- Which budgets an attempt is charged to, told anew from what it is.
+        -- Which budgets an attempt is charged to, told anew from what it is (of a request that was deleted in flight nobody knows the tags).
         select 'charged to others than its own', format('%s: %s, %s', u.request_id, given.names, due.names)
-        from mrprompt.usage u
+        from (select l.* from mrprompt.usage l join mrprompt.requests r on r.id = l.request_id) u
         cross join lateral (
             select array_agg(format('%s %s %s', b.scope, c.subject, b.period) order by b.scope, c.subject, b.period) as names
             from (select x as id from unnest(u.counters) x) x join mrprompt_internal.budget_counters c on c.id = x.id join mrprompt.budgets b on b.id = c.budget_id) given
