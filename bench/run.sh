@@ -296,6 +296,7 @@ median_ms() { sql -c 'set role mrprompt_analyst' -c "call bench_median(\$bench\$
 
 bench_dashboards() {
     local started by month="date_trunc('day', now(), 'UTC') - interval '30 days', date_trunc('day', now(), 'UTC')"
+    local calendar="date_trunc('month', now(), 'UTC') - interval '1 month', date_trunc('month', now(), 'UTC')"
     section "Reports of a month, $ledger ledger rows in 60 days, ms" dashboards
     sql -c 'truncate mrprompt.usage, mrprompt_internal.usage_rollups, mrprompt_internal.usage_watermark' -c "call bench_ledger($ledger)" -c 'vacuum analyze mrprompt.usage'
     started=$(now)
@@ -309,6 +310,8 @@ bench_dashboards() {
     done
     row 'by user' "$(median_ms "select * from mrprompt.usage_report($month, 'user')")"
     row 'the top 20 users' "$(median_ms "select * from mrprompt.top_spenders($month)")"
+    row 'the calendar month before, by user' "$(median_ms "select * from mrprompt.usage_report($calendar, 'user')")"
+    row '  the top 20 users' "$(median_ms "select * from mrprompt.top_spenders($calendar)")"
     row 'the last 30 days up to now, total' "$(median_ms "select * from mrprompt.usage_report(by => 'total')")"
     row '  the top 20 users' "$(median_ms 'select * from mrprompt.top_spenders()')"
     row 'all 60 days: usage_by_day' "$(median_ms 'select * from mrprompt.usage_by_day')"
