@@ -8,7 +8,7 @@ OBJS         = $(patsubst %.cpp,%.o,$(wildcard src/crypto/*.cpp src/pg/*.cpp)) \
                worker/core/frame.o worker/core/wiped_buffer.o worker/core/json_shape.o worker/core/address.o
 
 # The extension's SQL by topic, in the order in which it is installed.
-SQL_PARTS    = roles functions users providers prices import_prices keys rotation import requests usage queue contract budgets meters alerts meter_status cooldown \
+SQL_PARTS    = roles functions users providers prices import_prices keys rotation import requests usage queue contract budgets bounds meters waiting alerts meter_status cooldown \
                claim append settle recompute verify tend chat read admin status profile attempts batches dead_letters audit rollups \
                retention reports check_usage forget enable_supabase dump privileges
 INSTALL_SQL  = sql/$(EXTENSION)--$(EXTVERSION).sql
