@@ -25,6 +25,14 @@ begin
     end loop;
 end $$;
 
+-- Where thirty days of the last sixty begin, at a whole step, that are made of the most roll-ups for each value.
+create function bench_worst_start(step interval) returns timestamptz language sql stable as $$
+    select since
+    from generate_series(date_trunc('day', now(), 'UTC') - interval '59 days', now() - interval '30 days', step) since,
+        mrprompt_internal.usage_range('total', since, since + interval '30 days') s,
+        generate_series(s.from_, least(s.to_, now()) - interval '1 hour', '1 hour') h
+    where s.grain <> 'ledger' group by since order by count(distinct (s.grain, mrprompt_internal.grain_start(s.grain, h))) desc, since limit 1 $$;
+
 -- Milliseconds that a query takes a caller, all its rows read: the median of so many.
 create procedure bench_median(query text, times integer default 11, inout ms numeric default null) language plpgsql as $$
 declare

@@ -295,7 +295,7 @@ bench_seal() {
 median_ms() { sql -c 'set role mrprompt_analyst' -c "call bench_median(\$bench\$$1\$bench\$, ${2:-11})"; }
 
 bench_dashboards() {
-    local started by month="date_trunc('day', now(), 'UTC') - interval '30 days', date_trunc('day', now(), 'UTC')"
+    local started by start worst month="date_trunc('day', now(), 'UTC') - interval '30 days', date_trunc('day', now(), 'UTC')"
     local calendar="date_trunc('month', now(), 'UTC') - interval '1 month', date_trunc('month', now(), 'UTC')"
     section "Reports of a month, $ledger ledger rows in 60 days, ms" dashboards
     sql -c 'truncate mrprompt.usage, mrprompt_internal.usage_rollups, mrprompt_internal.usage_watermark' -c "call bench_ledger($ledger)" -c 'vacuum analyze mrprompt.usage'
@@ -310,9 +310,16 @@ bench_dashboards() {
     done
     row 'by user' "$(median_ms "select * from mrprompt.usage_report($month, 'user')")"
     row 'the top 20 users' "$(median_ms "select * from mrprompt.top_spenders($month)")"
+    for by in day hour; do
+        start=$(sql -c "select bench_worst_start('1 $by')")
+        worst="'$start', '$start'::timestamptz + interval '30 days'"
+        row "30 days of the most roll-ups, from a $by on, by user" "$(median_ms "select * from mrprompt.usage_report($worst, 'user')")"
+        row '  the top 20 users' "$(median_ms "select * from mrprompt.top_spenders($worst)")"
+    done
     row 'the calendar month before, by user' "$(median_ms "select * from mrprompt.usage_report($calendar, 'user')")"
     row '  the top 20 users' "$(median_ms "select * from mrprompt.top_spenders($calendar)")"
     row 'the last 30 days up to now, total' "$(median_ms "select * from mrprompt.usage_report(by => 'total')")"
+    row '  by user' "$(median_ms "select * from mrprompt.usage_report(by => 'user')")"
     row '  the top 20 users' "$(median_ms 'select * from mrprompt.top_spenders()')"
     row 'all 60 days: usage_by_day' "$(median_ms 'select * from mrprompt.usage_by_day')"
     row '  usage_by_user' "$(median_ms 'select * from mrprompt.usage_by_user')"

@@ -30,12 +30,12 @@ begin
                 select coalesce(r.dimension, l.dimension) as dimension, coalesce(r.grain, l.grain) as grain, coalesce(r.start, l.start) as start,
                     coalesce(r.value, l.value) as value, to_jsonb(r) as stored, to_jsonb(l) as computed
                 from (select r.* from mrprompt_internal.usage_rollups r
-                      where r.dimension = any (mrprompt_internal.dimensions()) and r.grain in ('hour', 'day')
+                      where r.dimension = any (mrprompt_internal.dimensions()) and r.grain = any (mrprompt_internal.grains('day'))
                         and r.start >= day and r.start < day + interval '24 hours') r
                 full join (
-                    select l.* from mrprompt_internal.usage_sums(mrprompt_internal.dimensions(), '{hour,day}', day, least(day + interval '24 hours', mark), null) l) l
+                    select l.* from mrprompt_internal.usage_sums(mrprompt_internal.dimensions(), mrprompt_internal.grains('day'), day, least(day + interval '24 hours', mark), null) l) l
                     on r.dimension = l.dimension and r.grain = l.grain and r.start = l.start and r.value = l.value
-                where to_jsonb(r) is distinct from to_jsonb(l) and (coalesce(r.grain, l.grain) <> 'hour' or day >= hours_from)) d
+                where to_jsonb(r) is distinct from to_jsonb(l) and (coalesce(r.grain, l.grain) = 'day' or day >= hours_from)) d
             cross join lateral (
                 select figure, coalesce(o.amount, 0) as stored, coalesce(n.amount, 0) as computed
                 from mrprompt_internal.figures_of(d.stored) o full join mrprompt_internal.figures_of(d.computed) n using (figure)) f
@@ -43,17 +43,19 @@ begin
             order by 3, 2, 1, 4;
             day := day + interval '24 hours';
         end loop;
-        -- Days stay when the ledger goes: months can be compared with them at any time.
+        -- Days stay when the ledger goes: what is coarser can be compared with them at any time.
         return query
-        select 'roll-up by month', concat_ws(' ', m.dimension, nullif(m.value, '')), m.month, m.figure, coalesce(m.stored, 0), coalesce(m.computed, 0)
+        select 'roll-up by ' || c.grain, concat_ws(' ', c.dimension, nullif(c.value, '')), c.start, c.figure, coalesce(c.stored, 0), coalesce(c.computed, 0)
         from (
-            select r.dimension, date_trunc('month', r.start, 'UTC') as month, r.value, n.figure,
-                sum(n.amount) filter (where r.grain = 'month') as stored, sum(n.amount) filter (where r.grain = 'day') as computed
-            from mrprompt_internal.usage_rollups r, mrprompt_internal.figures_of(to_jsonb(r)) n
-            where r.grain in ('day', 'month') and r.start >= date_trunc('month', check_usage.since, 'UTC')
-            group by 1, 2, 3, 4) m
-        where coalesce(m.stored, 0) <> coalesce(m.computed, 0)
-        order by 3, 2, 4;
+            select r.dimension, g.grain, mrprompt_internal.grain_start(g.grain, r.start) as start, r.value, n.figure,
+                sum(n.amount) filter (where r.grain = g.grain) as stored, sum(n.amount) filter (where r.grain = 'day') as computed
+            from mrprompt_internal.usage_rollups r
+            join unnest(array['5 days', 'month']) g (grain) on r.grain in ('day', g.grain)
+            cross join lateral mrprompt_internal.figures_of(to_jsonb(r)) n
+            where r.grain in ('day', '5 days', 'month') and r.start >= date_trunc('month', check_usage.since, 'UTC')
+            group by 1, 2, 3, 4, 5) c
+        where coalesce(c.stored, 0) <> coalesce(c.computed, 0)
+        order by 3, 2, 1, 4;
     end if;
     return query
     select 'budget', case when b.id is null then 'a deleted budget' else mrprompt_internal.name_of_rule(b.scope, c.subject, b.period) end, c.period_start, 'spent', c.spent, coalesce(l.spent, 0)

@@ -7,7 +7,8 @@ begin
     foreach wanted in array array[
         'mrprompt.users', 'mrprompt_internal.provider_rows', 'mrprompt_internal.price_rows', 'mrprompt_internal.model_rows',
         'mrprompt.groups', 'mrprompt.group_members', 'mrprompt.budgets', 'mrprompt.budget_extras', 'mrprompt.rate_limits', 'mrprompt.budget_alerts',
-        'mrprompt_internal.usage_rollups_hour', 'mrprompt_internal.usage_rollups_day', 'mrprompt_internal.usage_rollups_month',
+        'mrprompt_internal.usage_rollups_hour', 'mrprompt_internal.usage_rollups_6_hours', 'mrprompt_internal.usage_rollups_day',
+        'mrprompt_internal.usage_rollups_5_days', 'mrprompt_internal.usage_rollups_month',
         'mrprompt_internal.usage_watermark', 'mrprompt_internal.budget_counters', 'mrprompt_internal.limit_buckets', 'mrprompt_internal.meter_ids',
         'mrprompt_internal.master_keys', 'mrprompt_internal.lookup_key', 'mrprompt.api_keys', 'mrprompt.key_grants',
         'mrprompt.requests', 'mrprompt.responses', 'mrprompt.deltas', 'mrprompt.batches',

@@ -255,6 +255,8 @@ begin
             c_now := n_counters[n];
             c_places := array(select array_position(c.ids, u) from unnest(c_now::bigint[]) u);
         end if;
+        -- One was pruned since it was looked up: the next look at the queue opens another.
+        continue when array_position(b_places || c_places, null) is not null;
         if b_now is not null then
             foreach place in array b_places loop
                 waits_for := 'limit'; blocker := b.ids[place];

@@ -44,8 +44,6 @@ create function mrprompt.top_spenders(since timestamptz default now() - interval
     returns table (user_id uuid, cost numeric, share numeric, requests bigint, attempts bigint, prompt_tokens numeric, completion_tokens numeric)
     language plpgsql stable rows 20 set search_path = pg_catalog, pg_temp set plan_cache_mode = force_custom_plan set jit = off set work_mem = '32MB' set enable_seqscan = off set max_parallel_workers_per_gather = 0
 as $$
-declare
-    range_ constant record := mrprompt_internal.usage_range('total', since, until);
 begin
     perform mrprompt_internal.check_range(since, until);
     if max_rows is null or max_rows not between 1 and 10000 then
@@ -56,7 +54,7 @@ begin
     from (
         select r.value, sum(r.cost) as cost, sum(r.requests)::bigint as requests, sum(r.attempts)::bigint as attempts,
             sum(r.prompt_tokens) as prompt_tokens, sum(r.completion_tokens) as completion_tokens
-        from mrprompt_internal.usage_rows('user', range_.since, range_.first_day, range_.first_month, range_.end_of_months, range_.end_of_days, range_.until) r
+        from mrprompt_internal.usage_rows('user', 'total', since, until) r
         group by 1) s
     order by s.cost desc, s.value limit max_rows;
 end
@@ -117,5 +115,5 @@ comment on function mrprompt.error_report(timestamptz, timestamptz) is
     'model, 0 to 1. It reads every row of the ledger in that time. PT400.';
 
 grant execute on function mrprompt_internal.usage_sums, mrprompt_internal.usage_rows, mrprompt_internal.usage_figures, mrprompt_internal.usage_range,
-    mrprompt_internal.next_start, mrprompt_internal.sees_all_usage, mrprompt_internal.check_range,
+    mrprompt_internal.grains, mrprompt_internal.grain_start, mrprompt_internal.next_start, mrprompt_internal.sees_all_usage, mrprompt_internal.check_range,
     mrprompt.usage_report, mrprompt.top_spenders, mrprompt.latency_report, mrprompt.error_report to mrprompt_user, mrprompt_analyst, mrprompt_admin;

@@ -267,7 +267,26 @@ begin
               and not exists (select from mrprompt_internal.queue q where c.id = any (q.counters) or q.blocked_by = c.id)
             order by c.period_end limit max_rows for update skip locked
         ), gone as (
-            delete from mrprompt_internal.budget_counters c using old o where c.id = o.id returning 1
+            delete from mrprompt_internal.budget_counters c using old o where c.id = o.id returning c.budget_id, c.subject, c.period_start
+        ), alerts as (
+            delete from mrprompt.budget_alerts a using gone g
+            where a.budget_id = g.budget_id and a.subject = g.subject and a.period_start = g.period_start
+        )
+        select count(*) into pruned from gone;
+    elsif kind = 'limit_buckets' then
+        -- A full one says nothing: whoever comes back is given another.
+        with old as materialized (
+            select k.id from mrprompt_internal.limit_buckets k
+            left join mrprompt.rate_limits l on l.id = k.limit_id
+            where k.filled_at < cutoff and k.in_flight = 0
+              and coalesce(mrprompt_internal.bucket_level(k.requests, l.requests_per_minute, l.burst_seconds, k.filled_at, cutoff)
+                  >= greatest(l.requests_per_minute * l.burst_seconds / 60, 1), true)
+              and coalesce(mrprompt_internal.bucket_level(k.tokens, l.tokens_per_minute, l.burst_seconds, k.filled_at, cutoff)
+                  >= greatest(l.tokens_per_minute * l.burst_seconds / 60, 1), true)
+              and not exists (select from mrprompt_internal.queue q where q.blocked_by = k.id)
+            order by k.id limit max_rows for update of k skip locked
+        ), gone as (
+            delete from mrprompt_internal.limit_buckets k using old o where k.id = o.id returning 1
         )
         select count(*) into pruned from gone;
     elsif kind = 'batches' then
@@ -308,7 +327,7 @@ begin atomic
     values ('requests', 'mrprompt.request_retention'), ('batches', 'mrprompt.request_retention'),
         ('responses', 'mrprompt.response_retention'), ('deltas', 'mrprompt.delta_retention'),
         ('attempts', 'mrprompt.attempt_retention'), ('usage', 'mrprompt.usage_retention'),
-        ('usage_by_hour', 'mrprompt.usage_retention'), ('budget_periods', 'mrprompt.usage_retention'),
+        ('usage_by_hour', 'mrprompt.usage_retention'), ('budget_periods', 'mrprompt.usage_retention'), ('limit_buckets', 'mrprompt.usage_retention'),
         ('audit', 'mrprompt.audit_retention');
 end;
 comment on function mrprompt_internal.retention_kinds() is 'What is pruned, and the setting that says when.';
@@ -382,7 +401,9 @@ begin atomic
             when 'usage_by_hour' then mrprompt_internal.uuid_at((
                 select r.start from mrprompt_internal.usage_rollups r where r.dimension = 'all' and r.grain = 'hour' order by r.start limit 1))
             when 'budget_periods' then mrprompt_internal.uuid_at((
-                select c.period_end from mrprompt_internal.budget_counters c where c.period_end < 'infinity' order by c.period_end limit 1)) end),
+                select c.period_end from mrprompt_internal.budget_counters c where c.period_end < 'infinity' order by c.period_end limit 1))
+            when 'limit_buckets' then mrprompt_internal.uuid_at((
+                select min(k.filled_at) from mrprompt_internal.limit_buckets k where k.filled_at > '-infinity')) end),
         coalesce(p.rows, 0), p.last_at
     from mrprompt_internal.retention_kinds() k
     left join (select m.kind, sum(m.rows)::bigint as rows, max(m.last_at) as last_at
@@ -394,7 +415,7 @@ create view mrprompt.retention with (security_invoker = true) as
     select s.kind, s.setting, s.oldest, s.pruned_rows, s.last_pruned_at from mrprompt_internal.retention_state() s;
 comment on view mrprompt.retention is 'Admins and analysts: what is kept how long, and what has been pruned.';
 comment on column mrprompt.retention.setting is 'How long it is kept; null: for ever.';
-comment on column mrprompt.retention.oldest is 'When the oldest request was made that such a row belongs to; of batches and the audit log, when the oldest row was; of usage by the hour, the oldest hour; of budget periods, the end of the oldest.';
+comment on column mrprompt.retention.oldest is 'When the oldest request was made that such a row belongs to; of batches and the audit log, when the oldest row was; of usage by the hour, the oldest hour; of budget periods, the end of the oldest; of the buckets of rate limits, when one was used last.';
 
 grant select on mrprompt.retention to mrprompt_analyst, mrprompt_admin;
 grant execute on function mrprompt_internal.retention_state to mrprompt_analyst, mrprompt_admin;

@@ -1,9 +1,8 @@
--- Roll-ups of the ledger by hour, day and month behind a watermark, moved by tend; and the views of usage, which add the ledger's open tail,
--- so that they are exact at every commit.
+-- Roll-ups of the ledger, by grains from the hour to the month, behind a watermark that tend moves.
 
 create table mrprompt_internal.usage_rollups (
     dimension text collate "C" not null check (dimension in ('all', 'user', 'agent', 'key', 'provider', 'model', 'tag')),
-    grain text collate "C" not null check (grain in ('hour', 'day', 'month')),
+    grain text collate "C" not null check (grain in ('hour', '6 hours', 'day', '5 days', 'month')),
     start timestamptz not null,
     value text collate "C" not null,
     attempts bigint not null,
@@ -31,11 +30,13 @@ create table mrprompt_internal.usage_rollups (
 ) partition by list (grain);
 -- Apart, so that a month of days lies close together, and hours can be pruned.
 create table mrprompt_internal.usage_rollups_hour partition of mrprompt_internal.usage_rollups for values in ('hour') with (fillfactor = 80);
+create table mrprompt_internal.usage_rollups_6_hours partition of mrprompt_internal.usage_rollups for values in ('6 hours') with (fillfactor = 60);
 create table mrprompt_internal.usage_rollups_day partition of mrprompt_internal.usage_rollups for values in ('day') with (fillfactor = 60);
+create table mrprompt_internal.usage_rollups_5_days partition of mrprompt_internal.usage_rollups for values in ('5 days') with (fillfactor = 60);
 create table mrprompt_internal.usage_rollups_month partition of mrprompt_internal.usage_rollups for values in ('month') with (fillfactor = 60);
 comment on table mrprompt_internal.usage_rollups is
-    'Sums of the ledger below the watermark. A range of one dimension is one range of the primary key. Days and months stay when the ledger is pruned.';
-comment on column mrprompt_internal.usage_rollups.start is 'Of the hour, day or month, in UTC.';
+    'Sums of the ledger below the watermark. A range of one dimension and grain is one range of the primary key. Days and what is coarser stay when the ledger is pruned.';
+comment on column mrprompt_internal.usage_rollups.start is 'Of the grain''s period, in UTC.';
 comment on column mrprompt_internal.usage_rollups.value is
     'The id of the user or key, the name of the agent, provider or tag, provider/model; empty: of all, without a key, without an agent. '
     'An attempt counts at each of its tags.';
@@ -60,18 +61,43 @@ comment on table mrprompt_internal.usage_watermark is 'How far the ledger is rol
 comment on column mrprompt_internal.usage_watermark.rolled_up_to is 'Ledger rows with an earlier finished_at are in the roll-ups, later ones are not.';
 comment on column mrprompt_internal.usage_watermark.closed_to is 'No transaction will bring a ledger row of before this time any more.';
 comment on column mrprompt_internal.usage_watermark.next_close is 'The time that is closed once every transaction up to next_xid has ended.';
-comment on column mrprompt_internal.usage_watermark.hours_from is 'The hours of before this day (UTC) are pruned: days and months say what was then.';
+comment on column mrprompt_internal.usage_watermark.hours_from is 'The hours of before this day (UTC) are pruned: days and what is coarser say what was then.';
 comment on column mrprompt_internal.usage_watermark.step is 'How far the last step went: it grows and shrinks with what a step finds.';
 
 alter table mrprompt_internal.usage_rollups enable row level security;
 alter table mrprompt_internal.usage_rollups_hour enable row level security;
+alter table mrprompt_internal.usage_rollups_6_hours enable row level security;
 alter table mrprompt_internal.usage_rollups_day enable row level security;
+alter table mrprompt_internal.usage_rollups_5_days enable row level security;
 alter table mrprompt_internal.usage_rollups_month enable row level security;
 alter table mrprompt_internal.usage_watermark enable row level security;
 -- Users see none of it: a view computes theirs from their rows of the ledger.
 create policy all_rows on mrprompt_internal.usage_rollups for select to mrprompt_analyst, mrprompt_admin using (true);
 create policy all_rows on mrprompt_internal.usage_watermark for select to mrprompt_analyst, mrprompt_admin using (true);
 grant select on mrprompt_internal.usage_rollups, mrprompt_internal.usage_watermark to mrprompt_user, mrprompt_analyst, mrprompt_admin;
+
+create function mrprompt_internal.grains(coarsest text default 'month') returns text[]
+    language sql immutable
+    return (select l.list[:coalesce(array_position(l.list, coarsest), 5)] from (values (array['hour', '6 hours', 'day', '5 days', 'month'])) l (list));
+comment on function mrprompt_internal.grains(text) is
+    'The grains of roll-ups up to this one (no grain: all of them), finest first. Each is nested in the next, so that any range of time is made of few periods.';
+
+create function mrprompt_internal.grain_start(grain text, moment timestamptz) returns timestamptz
+    language sql stable
+    return case grain
+        when '5 days' then least(date_bin('120 hours', moment, date_trunc('month', moment, 'UTC')), date_trunc('month', moment, 'UTC') + interval '600 hours')
+        when '6 hours' then date_bin('6 hours', moment, '2000-01-01 00:00Z')
+        else date_trunc(grain, moment, 'UTC') end;
+comment on function mrprompt_internal.grain_start(text, timestamptz) is
+    'The start of the period of a grain that a moment lies in (UTC). 5 days: from the 1st, 6th, 11th, 16th, 21st, and from the 26th to the end of the month.';
+
+create function mrprompt_internal.next_start(grain text, moment timestamptz) returns timestamptz
+    language sql stable
+    return case when mrprompt_internal.grain_start(grain, moment) = moment then moment
+        -- The grain's longest period leads from any start into the next one.
+        else mrprompt_internal.grain_start(grain, mrprompt_internal.grain_start(grain, moment)
+            + case grain when 'month' then '744 hours' when '5 days' then '144 hours' when 'day' then '24 hours' when '6 hours' then '6 hours' else '1 hour' end::interval) end;
+comment on function mrprompt_internal.next_start(text, timestamptz) is 'The moment, where a period of the grain starts, or the next such start after it.';
 
 create function mrprompt_internal.usage_sums(dimensions text[], grains text[], since timestamptz, until timestamptz, ids uuid[])
     returns setof mrprompt_internal.usage_rollups
@@ -80,7 +106,7 @@ create function mrprompt_internal.usage_sums(dimensions text[], grains text[], s
 as $$
 begin
     return query
-    select d.dimension, g.grain, date_trunc(g.grain, u.finished_at, 'UTC'), left(d.value, 500),
+    select d.dimension, g.grain, mrprompt_internal.grain_start(g.grain, u.finished_at), left(d.value, 500),
         count(*), count(*) filter (where u.attempt = 1), count(*) filter (where u.outcome = 'failed'),
         count(*) filter (where u.outcome = 'cancelled'), count(*) filter (where u.outcome = 'unknown'), count(*) filter (where u.outcome = 'lost'),
         coalesce(sum(u.prompt_tokens), 0)::bigint, coalesce(sum(u.completion_tokens), 0)::bigint, coalesce(sum(u.cached_tokens), 0)::bigint,
@@ -110,7 +136,7 @@ create function mrprompt_internal.merge_rollups(rows mrprompt_internal.usage_rol
 as $$
 begin
     insert into mrprompt_internal.usage_rollups as r
-    select n.dimension, coalesce(as_grain, n.grain), date_trunc(coalesce(as_grain, n.grain), n.start, 'UTC'), n.value, sign * n.attempts, sign * n.requests, sign * n.failed, sign * n.cancelled, sign * n.unknown,
+    select n.dimension, coalesce(as_grain, n.grain), mrprompt_internal.grain_start(coalesce(as_grain, n.grain), n.start), n.value, sign * n.attempts, sign * n.requests, sign * n.failed, sign * n.cancelled, sign * n.unknown,
         sign * n.lost, sign * n.prompt_tokens, sign * n.completion_tokens, sign * n.cached_tokens, sign * n.cache_write_tokens,
         sign * n.reasoning_tokens, sign * n.cost, sign * n.cost_unknown, sign * n.estimated, sign * n.cache_saving, sign * n.first_token_ms,
         sign * n.first_tokens, sign * n.total_ms, sign * n.totals, sign * n.output_ms, sign * n.output_tokens
@@ -148,8 +174,8 @@ begin
     select w.rolled_up_to, w.hours_from into mark from mrprompt_internal.usage_watermark w for update;
     if mark.rolled_up_to > '-infinity' and ids <> '{}' then
         perform mrprompt_internal.merge_rollups(array(
-            select s from mrprompt_internal.usage_sums(mrprompt_internal.dimensions(), '{hour,day,month}', '-infinity', mark.rolled_up_to, ids) s
-            where s.grain <> 'hour' or s.start >= mark.hours_from), sign);
+            select s from mrprompt_internal.usage_sums(mrprompt_internal.dimensions(), mrprompt_internal.grains(), '-infinity', mark.rolled_up_to, ids) s
+            where s.grain <> all (mrprompt_internal.grains('6 hours')) or s.start >= mark.hours_from), sign);
     end if;
 end
 $$;
@@ -163,7 +189,7 @@ declare
     mark constant timestamptz := (select w.rolled_up_to from mrprompt_internal.usage_watermark w for update);
     rows mrprompt_internal.usage_rollups[];
 begin
-    -- Every hour, day and month stands among those of all: so each is found by the primary key.
+    -- Every period stands among those of all: so each is found by the primary key.
     rows := array(
         select r from mrprompt_internal.usage_rollups a
         join mrprompt_internal.usage_rollups r on r.dimension = rename_rollups.dimension and r.grain = a.grain and r.start = a.start and r.value = old_value
@@ -237,7 +263,7 @@ begin
     end if;
     while mark.rolled_up_to < mark.closed_to and did < max_rows loop
         target := least(mark.rolled_up_to + mark.step, mark.closed_to);
-        -- Of one hour, so that the same sums are added to its day and its month.
+        -- Of one hour, so that the same sums are added to every grain.
         select count(*), least(target, date_trunc('hour', case when count(*) > max_rows then mark.rolled_up_to else min(f.finished_at) end, 'UTC')
             + interval '1 hour')
         into found_, target
@@ -249,7 +275,7 @@ begin
         end if;
         if found_ > 0 then
             sums := array(select s from mrprompt_internal.usage_sums(mrprompt_internal.dimensions(), '{hour}', mark.rolled_up_to, target, null) s);
-            perform mrprompt_internal.merge_rollups(sums, 1, g) from unnest(array['hour', 'day', 'month']) g;
+            perform mrprompt_internal.merge_rollups(sums, 1, g) from unnest(mrprompt_internal.grains()) g;
         end if;
         if found_ < max_rows / 2 then
             mark.step := least(mark.step * 2, interval '30 days');
@@ -278,8 +304,8 @@ declare
 begin
     -- Mostly there is nothing to do; then nothing is locked or written.
     if not exists (
-        select from unnest(mrprompt_internal.dimensions()) d (dimension)
-        where exists (select from mrprompt_internal.usage_rollups o where o.dimension = d.dimension and o.grain = 'hour' and o.start < bound)) then
+        select from unnest(mrprompt_internal.dimensions()) d (dimension), unnest(mrprompt_internal.grains('6 hours')) g (grain)
+        where exists (select from mrprompt_internal.usage_rollups o where o.dimension = d.dimension and o.grain = g.grain and o.start < bound)) then
         return 0;
     end if;
     perform from mrprompt_internal.usage_watermark w for update skip locked;
@@ -287,10 +313,10 @@ begin
         return 0;
     end if;
     delete from mrprompt_internal.usage_rollups r
-    using unnest(mrprompt_internal.dimensions()) d (dimension), lateral (
+    using unnest(mrprompt_internal.dimensions()) d (dimension), unnest(mrprompt_internal.grains('6 hours')) g (grain), lateral (
         select o.start, o.value from mrprompt_internal.usage_rollups o
-        where o.dimension = d.dimension and o.grain = 'hour' and o.start < bound order by o.start, o.value limit max_rows) old
-    where r.dimension = d.dimension and r.grain = 'hour' and r.start = old.start and r.value = old.value;
+        where o.dimension = d.dimension and o.grain = g.grain and o.start < bound order by o.start, o.value limit max_rows) old
+    where r.dimension = d.dimension and r.grain = g.grain and r.start = old.start and r.value = old.value;
     get diagnostics did = row_count;
     if did > 0 then
         update mrprompt_internal.usage_watermark w set hours_from = bound where w.hours_from < bound;
@@ -299,7 +325,7 @@ begin
 end
 $$;
 comment on function mrprompt_internal.prune_hours(timestamptz, integer) is
-    'Removes roll-ups by the hour of the days before cutoff, of each dimension up to max_rows; answers how many.';
+    'Removes roll-ups finer than days of the days before cutoff, of each dimension and grain up to max_rows; answers how many.';
 
 create function mrprompt_internal.rollup_lag(out rolled_up_to timestamptz, out next_close timestamptz) returns setof record
     language sql stable set search_path = pg_catalog, pg_temp
@@ -311,130 +337,3 @@ begin atomic
 end;
 comment on function mrprompt_internal.rollup_lag() is 'A row where the roll-ups are more than an hour behind; next_close: what they wait to be closed.';
 grant execute on function mrprompt_internal.rollup_lag to mrprompt_admin;
-
--- Reading.
-
-create function mrprompt_internal.sees_all_usage() returns boolean
-    language sql stable
-    return pg_has_role('mrprompt_analyst', 'usage') or pg_has_role('mrprompt_admin', 'usage');
-comment on function mrprompt_internal.sees_all_usage() is 'Whether roll-ups are the caller''s to read. Who is neither analyst nor admin has his rows of the ledger.';
-
-create function mrprompt_internal.usage_rows(
-    dimension text, since timestamptz, first_day timestamptz, first_month timestamptz, end_of_months timestamptz, end_of_days timestamptz, until timestamptz)
-    returns setof mrprompt_internal.usage_rollups
-    language sql stable rows 10000
-begin atomic
-    select r.*
-    from (values ('month', first_month, end_of_months), ('day', first_day, first_month), ('day', end_of_months, end_of_days),
-        ('hour', since, first_day), ('hour', end_of_days, until)) part (grain, since, until)
-    cross join lateral (
-        select o.* from mrprompt_internal.usage_rollups o
-        where o.dimension = usage_rows.dimension and o.grain = part.grain and o.start >= part.since and o.start < part.until) r
-    where (select mrprompt_internal.sees_all_usage()) and part.since < part.until
-    union all
-    -- Of one snapshot with the above, so nothing is missed or counted twice.
-    select r.*
-    from (select case when mrprompt_internal.sees_all_usage()
-              then greatest((select w.rolled_up_to from mrprompt_internal.usage_watermark w), since) else since end as since offset 0) tail,
-        mrprompt_internal.usage_sums(array[usage_rows.dimension], '{hour}', tail.since, until, null) r
-    where tail.since < until;
-end;
-comment on function mrprompt_internal.usage_rows(text, timestamptz, timestamptz, timestamptz, timestamptz, timestamptz, timestamptz) is
-    'What every usage view and report sums, from since to before until, as usage_range cut it. Analysts and admins: roll-ups, and the ledger''s '
-    'open tail; others: their rows of the ledger.';
-
-create function mrprompt_internal.next_start(unit text, moment timestamptz) returns timestamptz
-    language sql immutable
-    return case when date_trunc(unit, moment, 'UTC') < moment
-        then (date_trunc(unit, moment at time zone 'UTC') + ('1 ' || unit)::interval) at time zone 'UTC' else moment end;
-comment on function mrprompt_internal.next_start(text, timestamptz) is 'The moment, where an hour, day or month (UTC) starts, or the next start of one after it.';
-
-create function mrprompt_internal.usage_range(
-    coarsest text, inout since timestamptz, inout until timestamptz, out first_day timestamptz, out first_month timestamptz,
-    out end_of_months timestamptz, out end_of_days timestamptz)
-    language plpgsql stable set search_path = pg_catalog, pg_temp
-as $$
-declare
-    hours_from constant timestamptz := coalesce((select w.hours_from from mrprompt_internal.usage_watermark w), '-infinity');
-begin
-    since := date_trunc('hour', since, 'UTC');
-    until := mrprompt_internal.next_start('hour', until);
-    if coarsest = 'hour' then
-        first_day := until; first_month := until; end_of_months := until; end_of_days := until;
-        return;
-    end if;
-    if since < hours_from then
-        since := date_trunc('day', since, 'UTC');
-    end if;
-    if until < hours_from then
-        until := mrprompt_internal.next_start('day', until);
-    end if;
-    first_day := least(mrprompt_internal.next_start('day', since), until);
-    end_of_days := greatest(date_trunc('day', until, 'UTC'), first_day);
-    first_month := mrprompt_internal.next_start('month', first_day);
-    end_of_months := date_trunc('month', end_of_days, 'UTC');
-    if coarsest = 'day' or first_month >= end_of_months then
-        first_month := end_of_days; end_of_months := end_of_days;
-    end if;
-end
-$$;
-comment on function mrprompt_internal.usage_range(text, timestamptz, timestamptz) is
-    'A range of time, widened to whole hours (UTC), or to whole days where hours are pruned, cut into its whole months, the whole days around them and the hours '
-    'around those; coarsest: hour, day, or anything else for months.';
-
-create function mrprompt_internal.usage_figures(dimension text, bucket text, since timestamptz, until timestamptz)
-    returns table (bucket_start timestamptz, value text, requests bigint, attempts bigint, failed_attempts bigint, prompt_tokens numeric,
-        completion_tokens numeric, cached_tokens numeric, cache_write_tokens numeric, reasoning_tokens numeric, cost numeric,
-        attempts_of_unknown_cost bigint, avg_first_token_ms numeric, avg_total_ms numeric, cancelled_attempts bigint, unknown_attempts bigint,
-        lost_attempts bigint, estimated_attempts bigint, cache_saving numeric, tokens_per_second numeric)
-    language plpgsql stable rows 1000 set search_path = pg_catalog, pg_temp set plan_cache_mode = force_custom_plan set jit = off set work_mem = '32MB' set enable_seqscan = off set max_parallel_workers_per_gather = 0
-as $$
-declare
-    range_ constant record := mrprompt_internal.usage_range(bucket, since, until);
-begin
-    return query
-    select case when bucket <> 'total' then date_trunc(bucket, r.start, 'UTC') end, r.value, sum(r.requests)::bigint, sum(r.attempts)::bigint,
-        sum(r.failed)::bigint, sum(r.prompt_tokens), sum(r.completion_tokens), sum(r.cached_tokens), sum(r.cache_write_tokens), sum(r.reasoning_tokens),
-        case when sum(r.cost_unknown) < sum(r.attempts) then sum(r.cost) end,
-        sum(r.cost_unknown)::bigint, round(sum(r.first_token_ms) / nullif(sum(r.first_tokens), 0)), round(sum(r.total_ms) / nullif(sum(r.totals), 0)),
-        sum(r.cancelled)::bigint, sum(r.unknown)::bigint, sum(r.lost)::bigint, sum(r.estimated)::bigint, sum(r.cache_saving),
-        round(sum(r.output_tokens) * 1000 / nullif(sum(r.output_ms), 0), 1)
-    from mrprompt_internal.usage_rows(dimension, range_.since, range_.first_day, range_.first_month, range_.end_of_months, range_.end_of_days, range_.until) r
-    group by 1, 2 having sum(r.attempts) <> 0;
-end
-$$;
-comment on function mrprompt_internal.usage_figures(text, text, timestamptz, timestamptz) is
-    'The figures of usage views and reports by the values of a dimension and by bucket (hour, day, month, year; total: null).';
-
-do $views$
-declare
-    view_ record;
-begin
-    for view_ in
-        select * from (values
-            ('usage_by_hour', 'all', 'hour', 'bucket_start as hour', 'hour'),
-            ('usage_by_day', 'all', 'day', '(bucket_start at time zone ''UTC'')::date as day', 'day (UTC)'),
-            ('usage_by_user', 'user', 'total', 'value::uuid as user_id', 'user'),
-            ('usage_by_model', 'model', 'total', 'split_part(value, ''/'', 1)::varchar(50) as provider, substr(value, strpos(value, ''/'') + 1) as model', 'model'),
-            ('usage_by_provider', 'provider', 'total', 'value::varchar(50) as provider', 'provider'),
-            ('usage_by_key', 'key', 'total', 'nullif(value, '''')::uuid as key_id', 'key'),
-            ('usage_by_agent', 'agent', 'total', 'nullif(value, '''') as agent_name', 'agent name'),
-            ('usage_by_tag', 'tag', 'total', 'value as tag', 'tag, an attempt at each of its tags')) as v (name, dimension, bucket, columns, title)
-    loop
-        execute format($view$
-            create or replace view mrprompt.%I with (security_invoker = true) as
-            select %s, requests, attempts, failed_attempts, prompt_tokens, completion_tokens, cached_tokens, cache_write_tokens, reasoning_tokens,
-                cost, attempts_of_unknown_cost, avg_first_token_ms, avg_total_ms, cancelled_attempts, unknown_attempts, lost_attempts,
-                estimated_attempts, cache_saving, tokens_per_second
-            from mrprompt_internal.usage_figures(%L, %L, '-infinity', 'infinity')$view$, view_.name, view_.columns, view_.dimension, view_.bucket);
-        execute format('comment on view mrprompt.%I is %L', view_.name,
-            'Usage and cost (USD) by ' || view_.title || case view_.bucket when 'hour' then ', as far as the ledger is kept' else ', pruned ledger rows included' end
-            || ': a user sees his own (of what the ledger keeps), an analyst everybody''s.');
-        execute format('comment on column mrprompt.%I.requests is %L', view_.name, 'Attempts that are the first of their request.');
-        execute format('comment on column mrprompt.%I.cost is %L', view_.name, 'USD; null: that of no attempt is known.');
-        execute format('comment on column mrprompt.%I.cache_saving is %L', view_.name, 'USD that the cached tokens would have cost more as plain ones.');
-        execute format('comment on column mrprompt.%I.tokens_per_second is %L', view_.name, 'Completion tokens per second from the first piece of an answer to its end.');
-        execute format('grant select on mrprompt.%I to mrprompt_user, mrprompt_analyst, mrprompt_admin', view_.name);
-    end loop;
-end
-$views$;

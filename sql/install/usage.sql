@@ -1,4 +1,4 @@
--- The ledger: one row per attempt, in a ring of sixteen monthly partitions. What analysts read of it stands in rollups.sql and reports.sql.
+-- The ledger: one row per attempt, in a ring of sixteen monthly partitions. What analysts read of it stands in usage_views.sql and reports.sql.
 
 create table mrprompt.usage (
     request_id uuid not null,

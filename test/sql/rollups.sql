@@ -73,6 +73,19 @@ end $$;
 create function t.mark() returns timestamptz language sql as $$ select rolled_up_to from mrprompt_internal.usage_watermark $$;
 \set ECHO all
 insert into mrprompt.prices (provider, model, input, output, cached) values ('fake', 'm', 0.000003, 0.000015, 0.0000003);
+-- five days begin on the 1st, 6th, …, 26th, which ends with its month
+select date_trunc('month', d, 'UTC') at time zone 'UTC' as month, array_agg(distinct extract(day from mrprompt_internal.grain_start('5 days', d) at time zone 'UTC')::int) as starts
+from generate_series('2023-12-31 23:00Z'::timestamptz, '2024-03-01 01:00Z', '1 hour') d group by 1 order by 1;
+-- any thirty days are whole periods of the grains, each hour once, few periods; no period is coarser than the bucket
+create table t.spans as
+select b.bucket, r.since, s.grain, s.from_, s.to_ from unnest(array['total', 'month', 'day', 'hour']) b (bucket),
+    generate_series('2023-12-28 00:00Z'::timestamptz, '2024-05-02 00:00Z', '17 hours') r (since), mrprompt_internal.usage_range(b.bucket, r.since, r.since + interval '720 hours') s where s.grain <> 'ledger';
+select bucket, count(*) as ranges, min(hours) as fewest_hours, max(hours) as most_hours, bool_and(hours = different) as once, max(periods) as most_periods
+from (select bucket, since, count(*) as hours, count(distinct h) as different, count(distinct (grain, mrprompt_internal.grain_start(grain, h))) as periods
+      from t.spans, generate_series(from_, to_ - interval '1 hour', '1 hour') h group by 1, 2) r group by 1 order by 1;
+select grain, bool_and(from_ = mrprompt_internal.grain_start(grain, from_) and to_ = mrprompt_internal.grain_start(grain, to_)) as whole, string_agg(distinct bucket, ' ') as buckets from t.spans group by 1 order by 1;
+select grain, from_ at time zone 'UTC' as from_, to_ at time zone 'UTC' as to_ from mrprompt_internal.usage_range('total', '2024-01-18 15:20Z', '2024-04-03 07:10Z');
+drop table t.spans;
 -- nothing yet
 select mrprompt_internal.roll_up(50), (select count(*) from mrprompt_internal.usage_watermark) as marks;
 select count(*) from t.wrong();
@@ -126,6 +139,21 @@ select by, since, t.report_is_right(since, until, by) from unnest(array['hour', 
 select t.report_is_right('2026-01-01 00:00Z', date_trunc('hour', now()) + interval '7 hours', 'user') as with_the_tail;
 select cost = (select sum(cost) from mrprompt.usage u where u.user_id = s.user_id) as cost_is_right,
     cost = (select max(cost) from mrprompt.usage_by_user) as first from mrprompt.top_spenders('2026-01-01', max_rows => 2) s;
+-- ranges of every alignment: of two to sixty-one days, from any day and hour, across February and the 31st
+begin;
+truncate mrprompt.usage, mrprompt_internal.usage_rollups, mrprompt_internal.usage_watermark;
+select sum(n) as days from generate_series('2026-01-20 00:00Z'::timestamptz, '2026-05-02 00:00Z', '1 day') day, lateral (select 1 as n from t.spend(2, day + (random() * 23)::int * interval '1 hour', '1 hour')) s;
+select mrprompt_internal.merge_rollups(array(select s from mrprompt_internal.usage_sums(mrprompt_internal.dimensions(), mrprompt_internal.grains(), '-infinity', 'infinity', null) s), 1);
+insert into mrprompt_internal.usage_watermark (rolled_up_to) values ('2026-05-04 00:00Z');
+select length, by, count(*) as ranges, count(*) filter (where not t.report_is_right(since, since + length::interval, by)) as wrong
+from generate_series('2026-01-20 00:00Z'::timestamptz, '2026-03-12 00:00Z', '1 day 7 hours') since, unnest(array['48 hours', '120 hours', '672 hours', '720 hours', '744 hours', '1469 hours']) length, unnest(array['total', 'user']) by
+group by 1, 2 order by length::interval, 2;
+select count(*) as ranges, count(*) filter (where not t.report_is_right(since, since + interval '900 hours', by)) as wrong
+from generate_series('2026-01-20 00:00Z'::timestamptz, '2026-03-12 00:00Z', '5 days 5 hours') since, unnest(array['hour', 'day,user', 'month', 'month,model']) by;
+select * from mrprompt.check_usage();
+-- what ends where the roll-ups end is not cut
+select grain, from_ at time zone 'UTC' as from_, to_ at time zone 'UTC' as to_ from mrprompt_internal.usage_range('total', '2026-04-01 00:00Z', '2026-05-04 00:00Z');
+rollback;
 select sum(share) between 0.999 and 1.001 as whole from mrprompt.top_spenders('2026-01-01');
 select state, message from unnest(array['usage_report(by => ''week'')', 'usage_report(by => ''user,model'')', 'usage_report(by => null)', 'usage_report(by => '''')',
     'usage_report(now(), now())', 'usage_report(null)', 'top_spenders(max_rows => 0)', 'latency_report(by => ''tag'')', 'error_report(null)']) call, t.try('select * from mrprompt.' || call);
@@ -182,7 +210,7 @@ drop role t_bypass;
 revoke usage on schema t from public;
 -- rows of the ledger that are older than the hours can still be changed: days and months follow
 begin;
-delete from mrprompt_internal.usage_rollups where grain = 'hour' and start < '2026-03-02';
+delete from mrprompt_internal.usage_rollups where grain in ('hour', '6 hours') and start < '2026-03-02';
 update mrprompt_internal.usage_watermark set hours_from = '2026-03-02';
 create table t.ids as select array_agg(request_id) as ids from (select request_id from mrprompt.usage order by finished_at limit 400) u;
 select mrprompt_internal.recount(ids, -1) from t.ids;
@@ -191,14 +219,20 @@ select count(*) > 0 as differ from mrprompt.check_usage();
 select mrprompt_internal.recount(ids, 1) from t.ids;
 select * from mrprompt.check_usage();
 rollback;
--- a month that does not say what its days say is found out
+-- a period that does not say what its days or its hours say is found out
 begin;
-update mrprompt_internal.usage_rollups set cost = cost + 1 where dimension = 'all' and grain = 'month' and start = '2026-02-01 00:00Z';
+update mrprompt_internal.usage_rollups set cost = cost + 1 where dimension = 'all' and (grain, start) in (('month', '2026-02-01 00:00Z'), ('5 days', '2026-03-01 00:00Z'), ('6 hours', '2026-03-02 06:00Z'));
 select what, name, at, figure, trim_scale(stored - computed) as more from mrprompt.check_usage();
 rollback;
 -- pruning takes rows of the ledger that are rolled up, no others, hours and ended periods; the figures of days and months stay
 insert into mrprompt_internal.budget_counters (budget_id, subject, period_start, period_end, held)
 values (t.person(1), 'ended', '2026-01-01', '2026-02-01', 0), (t.person(1), 'ended, held', '2026-01-01', '2026-02-01', 1), (t.person(1), 'endless', '2026-01-01', 'infinity', 0);
+insert into mrprompt.budget_alerts (budget_id, subject, period_start, threshold, amount, spent)
+values (t.person(1), 'ended', '2026-01-01', 0.8, 1, 1), (t.person(1), 'ended, held', '2026-01-01', 0.8, 1, 1), (t.person(1), 'endless', '2026-01-01', 0.8, 1, 1);
+insert into mrprompt.rate_limits (id, scope, subject, tokens_per_minute) values (t.person(1), 'user', '*', 1);
+insert into mrprompt_internal.limit_buckets (limit_id, subject, tokens, filled_at, in_flight)
+values (t.person(1), 'full again', 0, '2026-02-01', 0), (t.person(1), 'in flight', 0, '2026-02-01', 1), (t.person(1), 'in debt', -1e9, '2026-02-01', 0),
+    (t.person(1), 'of late', 60, now(), 0), (t.person(2), 'no limit', -1e9, '2026-02-01', 0);
 create table t.before as select attempts, requests, cost, name from mrprompt.usage_report('2026-01-01', by => 'user');
 alter system set mrprompt.usage_retention = '1d';
 select pg_reload_conf();
@@ -206,9 +240,16 @@ select 'do $do$ begin if current_setting(''mrprompt.usage_retention'') <> ''1d''
 do $$ begin for i in 1..10 loop perform mrprompt_internal.prune(100); end loop; end $$;
 select min(finished_at) > now() - interval '1 day' as pruned from mrprompt.usage;
 select count(*) as same from t.before join mrprompt.usage_report('2026-01-01', by => 'user') r using (name, attempts, requests, cost);
-select subject from mrprompt_internal.budget_counters where budget_id = t.person(1) order by 1;
+select subject, exists (select from mrprompt.budget_alerts a where a.budget_id = c.budget_id and a.subject = c.subject) as alert
+from mrprompt_internal.budget_counters c where budget_id = t.person(1) order by 1;
+select count(*) as alerts from mrprompt.budget_alerts where budget_id = t.person(1);
+select subject from mrprompt_internal.limit_buckets order by 1;
+delete from mrprompt.rate_limits;
+delete from mrprompt_internal.limit_buckets;
+delete from mrprompt.budget_alerts where budget_id = t.person(1);
 select count(*) filter (where kind = 'usage_by_hour' and pruned_rows > 100) as hours, count(*) filter (where kind = 'budget_periods' and pruned_rows = 1) as periods from mrprompt.retention;
 select min(hour) > now() - interval '2 days' as hours_are_pruned from mrprompt.usage_by_hour;
+select grain, min(r.start) < w.hours_from as stay from mrprompt_internal.usage_rollups r, mrprompt_internal.usage_watermark w where r.dimension = 'all' group by grain, w.hours_from order by 1;
 -- where there are no hours a report is of whole days
 select (select attempts from mrprompt.usage_report('2026-03-02 05:10Z', '2026-03-02 06:00Z', 'total')) = attempts as widened from mrprompt.usage_by_day where day = '2026-03-02';
 delete from mrprompt_internal.budget_counters where budget_id = t.person(1);
