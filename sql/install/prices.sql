@@ -276,7 +276,7 @@ begin
         select s.model from (
             select r.model, true as own from mrprompt_internal.price_rows r
             where r.provider = longest_star.provider and r.model like '%*' and starts_with(name, rtrim(r.model, '*'))
-              and (r.replaced_at is null or r.replaced_at > known_at) and r.effective_from <= moment
+              and (r.replaced_at is null or r.replaced_at > known_at) and mrprompt_internal.uuid_time(r.id) <= known_at and r.effective_from <= moment
             union all
             select r.model, false from mrprompt_internal.price_presets r
             where r.provider = longest_star.provider and r.model like '%*' and starts_with(name, rtrim(r.model, '*'))
@@ -302,7 +302,7 @@ begin
             -- One name of one table is taken, with all its tiers: the prices of an admin and a preset never mix.
             return query
             select distinct on (r.service_tier, r.above_tokens) r.* from mrprompt_internal.price_rows r
-            where r.provider = prices_of.provider and r.model = name and (r.replaced_at is null or r.replaced_at > known_at) and r.effective_from <= moment
+            where r.provider = prices_of.provider and r.model = name and (r.replaced_at is null or r.replaced_at > known_at) and mrprompt_internal.uuid_time(r.id) <= known_at and r.effective_from <= moment
             order by r.service_tier, r.above_tokens, r.effective_from desc, r.replaced_at;
             if found then
                 return;
@@ -320,7 +320,7 @@ end
 $$;
 comment on function mrprompt_internal.prices_of(text, text, text, timestamptz, timestamptz) is
     'The prices in force, one per service tier and size: of the model asked for (or of what it is priced as), else of the model that '
-    'answered; the exact name before one with a star, admins'' before presets; known_at: before what was changed later. No row: the price is unknown.';
+    'answered; the exact name before one with a star, admins'' before presets; known_at: before what was written, changed or deleted later. No row: the price is unknown.';
 
 create function mrprompt_internal.served_tier(said text) returns text
     language sql immutable parallel safe

@@ -144,6 +144,8 @@ begin
 end
 $prices$;
 alter table mrprompt_internal.price_presets add primary key (id);
+-- What was written before the upgrade was known to every claim: by its id it is of 1970.
+update mrprompt_internal.price_rows r set id = overlay(r.id::text placing '00000000-0000' from 1)::uuid;
 alter table mrprompt_internal.price_rows add primary key (id);
 drop view mrprompt.prices;
 drop function mrprompt_internal.price_at(text, text, text, timestamptz);

@@ -68,6 +68,7 @@ update mrprompt.prices set output = 0.005 where input = 0.009;
 select t.settle('f1', t.outcome('changed', 1, 'succeeded', t.answer('x', 10, 10)));
 select t.send('afterwards');
 select label from t.claim('f1', 1);
+insert into mrprompt.prices (provider, model, input, output, effective_from) select 'fake', 'fake-1', 0.004, 0.004, claimed_at from mrprompt_internal.queue;
 select t.settle('f1', t.outcome('afterwards', 1, 'succeeded', t.answer('x', 10, 10)));
 select c.label, c.cost, c.within, v.input, v.output, v.replaced_at is not null as replaced
 from t.charged c join mrprompt.usage u on t.label(u.request_id) = c.label join mrprompt.price_versions v on v.id = u.price_id;
