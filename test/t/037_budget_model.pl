@@ -10,7 +10,8 @@ use Test::More;
 my $steps = $ENV{MODEL_STEPS} // 5000;
 my $seed = $ENV{MODEL_SEED} // 0.5;
 note("MODEL_STEPS=$steps MODEL_SEED=$seed");
-my $node = new_cluster('model', conf => "mrprompt.local_fetcher = off\nfsync = off\nautovacuum_naptime = 2\n");
+# A proof of a large ledger takes a while on a busy machine: its fetchers are silent meanwhile, and not dead.
+my $node = new_cluster('model', conf => "mrprompt.local_fetcher = off\nmrprompt.lease_timeout = 10min\nfsync = off\nautovacuum_naptime = 2\n");
 sub sql { return $node->safe_psql('postgres', $_[0]) }
 
 sql(q(
