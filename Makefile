@@ -9,8 +9,12 @@ OBJS         = $(patsubst %.cpp,%.o,$(wildcard src/crypto/*.cpp src/pg/*.cpp)) \
 
 # The extension's SQL by topic, in the order in which it is installed.
 SQL_PARTS    = roles functions users providers prices import_prices keys rotation import requests usage queue contract budgets bounds meters waiting alerts meter_status cooldown \
-               claim append settle recompute verify tend chat read admin status profile attempts batches dead_letters audit rollups usage_views \
-               retention reports check_usage forget enable_supabase dump privileges
+               objects agents agent_config agents_read agents_from_keys import_assistants \
+               threads messages thread_search thread_export \
+               runs tool_schema tools tool_runner \
+               claim append settle recompute verify tend chat read \
+               run_payload advance create_run read_runs stream_run \
+               admin status profile attempts batches dead_letters audit rollups usage_views remove_threads retention reports check_usage forget enable_supabase dump privileges
 INSTALL_SQL  = sql/$(EXTENSION)--$(EXTVERSION).sql
 # Released scripts lie in sql/upgrade as they were; the upgrade to this version is made from its part there.
 UPGRADE_SQL  = $(patsubst sql/upgrade/%,sql/$(EXTENSION)--%,$(wildcard sql/upgrade/[0-9]*--$(EXTVERSION).sql))

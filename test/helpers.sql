@@ -13,6 +13,8 @@ begin
         mrprompt_internal.pauses, mrprompt_internal.cooldowns, mrprompt_internal.releases, mrprompt_internal.attempt_errors, mrprompt_internal.provider_rows, mrprompt_internal.price_rows,
         mrprompt_internal.usage_rollups, mrprompt_internal.usage_watermark,
         mrprompt_internal.model_rows, mrprompt.groups, mrprompt.group_members, mrprompt.budgets, mrprompt.budget_extras, mrprompt.rate_limits,
+        mrprompt.agents, mrprompt.agent_versions, mrprompt.threads, mrprompt.messages, mrprompt.runs, mrprompt.run_steps, mrprompt.tool_calls,
+        mrprompt.run_events, mrprompt.tools, mrprompt_internal.tool_processes, mrprompt_internal.run_identities, mrprompt_internal.run_work,
         mrprompt.budget_alerts, mrprompt.audit_log, mrprompt_internal.budget_counters, mrprompt_internal.limit_buckets;
             exit;
         exception when deadlock_detected then null;

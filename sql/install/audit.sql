@@ -16,14 +16,14 @@ create index audit_log_of_object on mrprompt.audit_log (object_type, object_id);
 create index audit_log_by_user on mrprompt.audit_log (user_id) where user_id is not null;
 create index audit_log_of_owner on mrprompt.audit_log (owner_id) where owner_id is not null;
 comment on table mrprompt.audit_log is
-    'Who changed what: one row per provider, model, price, budget, extra, rate limit, group member, key, key grant, master key, user, pause, ended cooldown, forgotten user, recomputed cost or new home, and enable_supabase(). Takes new rows only.';
+    'Who changed what: one row per provider, model, price, budget, extra, rate limit, group member, key, key grant, master key, user, shared agent, tool, pause, ended cooldown, forgotten user, recomputed cost or new home, and enable_supabase(). Takes new rows only.';
 comment on column mrprompt.audit_log.id is 'UUIDv7: its order is the order of the changes.';
 comment on column mrprompt.audit_log.login_role is 'The role that logged in, which no SET changes.';
 comment on column mrprompt.audit_log.role is 'The role in force, as SET ROLE or PostgREST chose it.';
 comment on column mrprompt.audit_log.user_id is 'Who asked, as mrprompt.current_user_id() says; null: nobody that mrprompt knows.';
 comment on column mrprompt.audit_log.action is 'What happened to the row: insert, update, delete, or truncate (all of them).';
 comment on column mrprompt.audit_log.object_type is
-    'provider, model, price, budget, budget_extra (object_id: the budget), rate_limit, group_member (object_id: the group), api_key, key_grant (object_id: the key), master_key (first use, retirement), user, pause (* is all providers), cooldown_end, forget (forget_user(); delete: done), recompute (recompute_cost() to apply; update: done), home (resume_here()), supabase (enable_supabase(); changed: what it did).';
+    'provider, model, price, budget, budget_extra (object_id: the budget), rate_limit, group_member (object_id: the group), api_key, key_grant (object_id: the key), master_key (first use, retirement), user, agent (a shared one), tool, pause (* is all providers), cooldown_end, forget (forget_user(); delete: done), recompute (recompute_cost() to apply; update: done), home (resume_here()), supabase (enable_supabase(); changed: what it did).';
 comment on column mrprompt.audit_log.object_id is 'Which one: its name or id; null: all, or one of a user who was forgotten since.';
 comment on column mrprompt.audit_log.owner_id is 'The user whom it belongs to or concerns; null: nobody in particular.';
 comment on column mrprompt.audit_log.changed is
@@ -190,9 +190,20 @@ create trigger audit after insert on mrprompt_internal.releases for each row
 create trigger audit after insert or update of done_at on mrprompt_internal.recomputes for each row
     when (current_user = 'mrprompt_owner' or current_setting('check_function_bodies')::boolean)
     execute function mrprompt_internal.audit('recompute', '{id}', '', '{}', '{id,by_role,requested_at,reached,rows_so_far,difference_so_far}');
+-- Shared ones; a user's own are his own affair. What they are told to do is content.
+create trigger audit after update or delete on mrprompt.agents for each row
+    when (old.user_id is null and (current_user = 'mrprompt_owner' or current_setting('check_function_bodies')::boolean))
+    execute function mrprompt_internal.audit('agent', '{id}', '', '{instructions,metadata}', '{id,created_at,updated_at}');
+create trigger audit_insert after insert on mrprompt.agents for each row
+    when (new.user_id is null and (current_user = 'mrprompt_owner' or current_setting('check_function_bodies')::boolean))
+    execute function mrprompt_internal.audit('agent', '{id}', '', '{instructions,metadata}', '{id,created_at,updated_at}');
 create trigger audit after insert on mrprompt_internal.homes for each row
     when (current_user = 'mrprompt_owner' or current_setting('check_function_bodies')::boolean)
     execute function mrprompt_internal.audit('home', '{system_identifier,database_oid}', '', '{}', '{id,since}');
+
+create trigger audit after insert or update or delete on mrprompt.tools for each row
+    when (current_user = 'mrprompt_owner' or current_setting('check_function_bodies')::boolean)
+    execute function mrprompt_internal.audit('tool', '{name}', '', '{}', '{created_at,updated_at}');
 
 create trigger audit_truncate after truncate on mrprompt_internal.provider_rows execute function mrprompt_internal.audit('provider');
 create trigger audit_truncate after truncate on mrprompt_internal.price_rows execute function mrprompt_internal.audit('price');
@@ -204,5 +215,7 @@ create trigger audit_truncate after truncate on mrprompt.group_members execute f
 create trigger audit_truncate after truncate on mrprompt.api_keys execute function mrprompt_internal.audit('api_key');
 create trigger audit_truncate after truncate on mrprompt.key_grants execute function mrprompt_internal.audit('key_grant');
 create trigger audit_truncate after truncate on mrprompt.users execute function mrprompt_internal.audit('user');
+create trigger audit_truncate after truncate on mrprompt.agents execute function mrprompt_internal.audit('agent');
 create trigger audit_truncate after truncate on mrprompt_internal.pauses execute function mrprompt_internal.audit('pause');
+create trigger audit_truncate after truncate on mrprompt.tools execute function mrprompt_internal.audit('tool');
 

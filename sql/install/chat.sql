@@ -215,13 +215,13 @@ end
 $$;
 comment on function mrprompt_internal.queue_again(uuid) is 'Queues a request that had ended once more; its attempts go on counting.';
 
-create function mrprompt_internal.enqueue(
-    body json, model text, provider text, key_id uuid, stream boolean, metadata jsonb, once_key text,
-    for_user uuid, expires_at timestamptz, priority integer default 0, options json default null, batch uuid default null) returns uuid
-    language plpgsql security definer set search_path = pg_catalog, pg_temp
+create function mrprompt_internal.enqueue_for(
+    acting uuid, body json, model text, provider text, key_id uuid, stream boolean, metadata jsonb, once_key text,
+    expires_at timestamptz, priority integer, options json, batch uuid,
+    run_id uuid default null, messages_from int8multirange default null, agent_name text default null) returns uuid
+    language plpgsql set search_path = pg_catalog, pg_temp
 as $$
 declare
-    acting constant uuid := mrprompt_internal.acting_user(for_user);
     size constant int := octet_length(body::text);
     max_size constant int := mrprompt_internal.setting('mrprompt.max_payload')::int;
     key mrprompt.api_keys;
@@ -258,10 +258,6 @@ begin
     if priority is null or priority not between -3 and 3 then
         raise exception using errcode = 'PT400', message = 'priority must be between -3 and 3',
             detail = format('it is %s', coalesce(priority::text, 'null'));
-    end if;
-    if priority > 0 and not mrprompt_internal.may_act_for_others() then
-        raise exception using errcode = 'insufficient_privilege', message = 'you may not raise the priority above 0',
-            detail = format('priority is %s', priority), hint = 'Below 0 leaves others more; above 0 is for who may act for others.';
     end if;
     if batch is not null and not exists (select from mrprompt.batches b where b.id = batch and b.user_id = acting) then
         raise exception using errcode = 'PT404', message = format('there is no batch %s of yours', batch),
@@ -320,13 +316,15 @@ begin
     end if;
 
     insert into mrprompt.requests
-        (id, user_id, provider, model, key_id, agent_name, stream, payload, metadata, idempotency_key, expires_at, priority, options, batch_id, tags)
-    values (new_id, acting, provider_name, model_name, key.id, key.metadata ->> 'agent_name', coalesce(stream, false),
-        body, coalesce(metadata, '{}'), once_key, expires_at, priority, options, batch, mrprompt_internal.tags_of(metadata))
+        (id, user_id, provider, model, key_id, agent_name, stream, payload, metadata, idempotency_key, expires_at, priority, options, batch_id, tags,
+            run_id, messages_from)
+    values (new_id, acting, provider_name, model_name, key.id, coalesce(enqueue_for.agent_name, key.metadata ->> 'agent_name'), coalesce(stream, false),
+        case when enqueue_for.run_id is null then body else '{}' end, coalesce(metadata, '{}'), once_key, expires_at, priority, options, batch,
+        mrprompt_internal.tags_of(metadata), enqueue_for.run_id, enqueue_for.messages_from)
     on conflict (user_id, idempotency_key) where (idempotency_key is not null) do nothing;
     if not found then
         select r.id, r.payload::text = body::text and r.model = model_name and r.provider = provider_name
-            and r.stream = coalesce(enqueue.stream, false) and (enqueue.key_id is null or r.key_id = enqueue.key_id) as same
+            and r.stream = coalesce(enqueue_for.stream, false) and (enqueue_for.key_id is null or r.key_id = enqueue_for.key_id) as same
         into earlier
         from mrprompt.requests r where r.user_id = acting and r.idempotency_key = once_key;
         if earlier.id is null then
@@ -350,6 +348,25 @@ begin
     end if;
     perform mrprompt_internal.wake(mrprompt_internal.channel_name('fetchers'));
     return new_id;
+end
+$$;
+comment on function mrprompt_internal.enqueue_for(
+    uuid, json, text, text, uuid, boolean, jsonb, text, timestamptz, integer, json, uuid, uuid, int8multirange, text) is
+    'Checks a chat request and queues it for a user; answers its id. Nothing is queued on an error. Of a step of a run the body is not kept.';
+
+create function mrprompt_internal.enqueue(
+    body json, model text, provider text, key_id uuid, stream boolean, metadata jsonb, once_key text,
+    for_user uuid, expires_at timestamptz, priority integer default 0, options json default null, batch uuid default null) returns uuid
+    language plpgsql security definer set search_path = pg_catalog, pg_temp
+as $$
+declare
+    acting constant uuid := mrprompt_internal.acting_user(for_user);
+begin
+    if priority > 0 and not mrprompt_internal.may_act_for_others() then
+        raise exception using errcode = 'insufficient_privilege', message = 'you may not raise the priority above 0',
+            detail = format('priority is %s', priority), hint = 'Below 0 leaves others more; above 0 is for who may act for others.';
+    end if;
+    return mrprompt_internal.enqueue_for(acting, body, model, provider, key_id, stream, metadata, once_key, expires_at, priority, options, batch);
 end
 $$;
 comment on function mrprompt_internal.enqueue(json, text, text, uuid, boolean, jsonb, text, uuid, timestamptz, integer, json, uuid) is

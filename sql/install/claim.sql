@@ -89,7 +89,7 @@ begin
         json_agg(json_build_object(
             'request', r.id, 'attempt', t.attempt, 'failures', r.failures, 'provider', u.place,
             'key', array_position(key_ids, r.key_id) - 1, 'key_id', r.key_id, 'kind', r.kind, 'model', r.model, 'stream', r.stream,
-            'options', r.options, 'output_limit', t.output_limit, 'payload', r.payload)
+            'options', r.options, 'output_limit', t.output_limit, 'payload', case when r.run_id is null then r.payload else mrprompt_internal.payload_of(r) end)
             order by t.tag, r.id)
     into again, shapes, usable, jobs
     from taken t
@@ -142,6 +142,7 @@ begin
         exists (select from mrprompt.budgets b where b.enabled) or exists (select from mrprompt.rate_limits l where l.enabled) as metered,
         exists (select from mrprompt_internal.queue q
                 where q.fetcher_id is null and not q.ready and q.ready_at >= earliest and q.ready_at <= moment) as due,
+        exists (select from mrprompt_internal.run_work) as runs,
         (select h.here from mrprompt_internal.home h) as at_home
     into wished;
     body := json_build_object('providers', '[]'::json, 'jobs', '[]'::json, 'next_ms', null,
@@ -152,6 +153,9 @@ begin
     -- The first contract knows no output limit: what it sent would not be what was held.
     if room < 1 or wished.all_paused or wished.metered and fetcher.contract < 2 or not wished.at_home then
         return;
+    end if;
+    if wished.runs then
+        perform mrprompt_internal.advance_waiting(100);
     end if;
     if wished.releases then
         perform mrprompt_internal.apply_releases(1000);

@@ -58,7 +58,7 @@ declare
     ended text;
 begin
     -- Only one that has ended is locked: the contract needs none of those.
-    select r.id, r.user_id, r.payload::text = '{}' as emptied into retried
+    select r.id, r.user_id, r.run_id, r.payload::text = '{}' as emptied into retried
     from mrprompt.requests r
     where r.id = retry_request.request_id and (r.user_id = mrprompt.current_user_id() or for_others)
       and r.status in ('failed', 'expired', 'cancelled')
@@ -79,6 +79,9 @@ begin
         end if;
         raise exception using errcode = 'PT404', message = format('there is no request %s of yours', coalesce(request_id::text, 'null')),
             hint = 'select * from mrprompt.failed_requests';
+    elsif retried.run_id is not null then
+        raise exception using errcode = 'PT409', message = format('request %s was a step of run %s, which has ended', request_id, retried.run_id),
+            hint = 'Create a new run on its thread.';
     elsif retried.emptied then
         raise exception using errcode = 'PT410', message = format('what request %s asked is no longer kept', request_id),
             detail = 'It was removed after mrprompt.request_retention.', hint = 'Make a new request.';

@@ -13,6 +13,8 @@ begin
         'mrprompt_internal.master_keys', 'mrprompt_internal.lookup_key', 'mrprompt.api_keys', 'mrprompt.key_grants',
         'mrprompt.requests', 'mrprompt.responses', 'mrprompt.deltas', 'mrprompt.batches',
         'mrprompt_internal.attempt_errors', 'mrprompt_internal.queue', 'mrprompt_internal.virtual_time',
+        'mrprompt.agents', 'mrprompt.agent_versions', 'mrprompt.threads', 'mrprompt.messages', 'mrprompt.runs', 'mrprompt.run_steps',
+        'mrprompt.tool_calls', 'mrprompt.run_events', 'mrprompt.tools', 'mrprompt_internal.run_identities', 'mrprompt_internal.run_work',
         'mrprompt_internal.cancels', 'mrprompt_internal.pauses', 'mrprompt_internal.homes',
         'mrprompt_internal.prunings', 'mrprompt_internal.forgets', 'mrprompt_internal.recomputes', 'mrprompt.audit_log'] loop
         perform pg_extension_config_dump(wanted::regclass, '');

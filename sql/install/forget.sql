@@ -29,6 +29,8 @@ begin
     if not exists (select from mrprompt.requests r where r.user_id = forget_user.user_id)
         and not exists (select from mrprompt.api_keys k where k.user_id = forget_user.user_id)
         and not exists (select from mrprompt.users u where u.id = forget_user.user_id)
+        and not exists (select from mrprompt.threads t where t.user_id = forget_user.user_id)
+        and not exists (select from mrprompt.agents a where a.user_id = forget_user.user_id)
         and not exists (select from mrprompt.usage u where u.user_id = forget_user.user_id) then
         raise notice 'user % has nothing here', forget_user.user_id using hint = 'Is the id right? select * from mrprompt.users';
     end if;
@@ -50,7 +52,7 @@ create function mrprompt.forget_user(user_id uuid) returns void
     return mrprompt_internal.forget_user(user_id);
 comment on function mrprompt.forget_user(uuid) is
     'Admins: removes a person. At once the keys are revoked and emptied and what is queued or in flight is cancelled; then, in steps, '
-    'requests, answers, streams, batches, grants, keys, budgets and limits of user and keys, and the row of mrprompt.users go; the rows of ledger, '
+    'threads, runs, agents, requests, answers, streams, batches, grants, keys, budgets and limits of user and keys, and the row of mrprompt.users go; the rows of ledger, '
     'roll-ups and audit log stay as nobody''s, without tags and agents. Where the ledger was pruned before, roll-ups by tag and by agent keep those '
     'names, and so does what is set or counted by tag. mrprompt.forgetting shows how far it is. PT400: no id, or your own.';
 
@@ -194,11 +196,17 @@ declare
 begin
     for wish in select f.user_id from mrprompt_internal.forgets f order by f.requested_at, f.user_id for update skip locked loop
         exit when did >= max_rows;
+        did := did + mrprompt_internal.forget_threads(wish.user_id, max_rows);
+        continue when did >= max_rows;
         did := did + mrprompt_internal.forget_requests(wish.user_id, max_rows);
         -- The ledger last: an attempt in flight still writes into it.
-        continue when did >= max_rows or exists (select from mrprompt.requests r where r.user_id = wish.user_id);
+        continue when did >= max_rows or exists (select from mrprompt.requests r where r.user_id = wish.user_id)
+            or exists (select from mrprompt.threads t where t.user_id = wish.user_id);
+        did := did + mrprompt_internal.forget_agents(wish.user_id, max_rows);
+        continue when did >= max_rows;
         did := did + mrprompt_internal.forget_rows(wish.user_id, max_rows);
         if not exists (select from mrprompt.batches b where b.user_id = wish.user_id)
+            and not exists (select from mrprompt.agents a where a.user_id = wish.user_id)
             and not exists (select from mrprompt.key_grants g where g.user_id = wish.user_id)
             and not exists (select from mrprompt.api_keys k where k.user_id = wish.user_id)
             and not exists (select from mrprompt.users u where u.id = wish.user_id

@@ -28,9 +28,12 @@ create table mrprompt.requests (
     options json,
     batch_id uuid,
     kind text not null default 'chat' check (kind in ('chat', 'verify')),
-    tags text[]
+    tags text[],
+    run_id uuid,
+    messages_from int8multirange
 ) with (fillfactor = 80, autovacuum_vacuum_scale_factor = 0.05, autovacuum_vacuum_cost_delay = 0);
 create index requests_user on mrprompt.requests (user_id, id desc);
+create index requests_run on mrprompt.requests (run_id) where run_id is not null;
 create unique index requests_idempotency on mrprompt.requests (user_id, idempotency_key) where idempotency_key is not null;
 create index requests_batch on mrprompt.requests (batch_id) where batch_id is not null;
 comment on table mrprompt.requests is 'One row per chat request. Written by mrprompt.chat() and the fetchers only.';
@@ -49,6 +52,8 @@ comment on column mrprompt.requests.priority is
 comment on column mrprompt.requests.options is
     'How it is delivered, in front of the provider''s row: max_failures, connect_timeout_ms, first_byte_timeout_ms, '
     'idle_timeout_ms, total_timeout_ms, backoff_base_ms, backoff_cap_ms, retry_on, no_retry_on; on_limit: wait or refuse.';
+comment on column mrprompt.requests.run_id is 'The run whose step it is. Its payload is {}: it is built from the run''s agent and thread (request_payload).';
+comment on column mrprompt.requests.messages_from is 'The places in the run''s thread of the messages that it sends.';
 comment on column mrprompt.requests.kind is 'chat, or verify: a call that only shows whether the provider takes the key.';
 comment on column mrprompt.requests.tags is 'metadata''s array "tags": what budgets and reports can go by.';
 comment on column mrprompt.requests.batch_id is 'The batch it was queued with, if any.';

@@ -24,9 +24,9 @@ create function mrprompt_internal.retention_cutoff(setting text) returns timesta
 begin atomic
     -- Not before 1970: a UUIDv7 has no bound there.
     select case when s.seconds >= 0 then greatest(clock_timestamp() - s.seconds * interval '1 second', to_timestamp(0)) end
-    from (select mrprompt_internal.setting(retention_cutoff.setting)::int as seconds) s;
+    from (select case when retention_cutoff.setting is null then 0 else mrprompt_internal.setting(retention_cutoff.setting)::int end as seconds) s;
 end;
-comment on function mrprompt_internal.retention_cutoff(text) is 'What is older than this goes; null: the setting is -1, all is kept.';
+comment on function mrprompt_internal.retention_cutoff(text) is 'What is older than this goes; null: the setting is -1, all is kept. Without a setting it is now.';
 
 create function mrprompt_internal.few_enough(ids uuid[], max_rows integer) returns uuid[]
     language sql stable set search_path = pg_catalog, pg_temp
@@ -88,7 +88,7 @@ begin
         return touched + mrprompt_internal.remove_requests(ids[:half], new_owner) + mrprompt_internal.remove_requests(ids[half + 1:], new_owner);
     end if;
     update mrprompt.requests r
-    set user_id = coalesce(new_owner, r.user_id), payload = '{}', metadata = '{}', options = null, error_message = null,
+    set user_id = coalesce(new_owner, r.user_id), payload = '{}', run_id = null, messages_from = null, metadata = '{}', options = null, error_message = null,
         idempotency_key = null, batch_id = null, tags = null, agent_name = case when new_owner is null then r.agent_name end,
         key_id = case when new_owner is null then r.key_id else (select k.id from mrprompt.api_keys k where k.id = r.key_id and k.user_id is null) end
     where r.id = any (ids);
@@ -177,7 +177,7 @@ begin
     if kind = 'requests' then
         select array_agg(s.id order by s.id) filter (where s.old), case when count(*) = max_rows then (array_agg(s.id order by s.id desc))[1] end
         into due, reached
-        from (select r.id, r.finished_at < cutoff and r.payload::text <> '{}' as old
+        from (select r.id, r.finished_at < cutoff and (r.payload::text <> '{}' or r.run_id is not null) as old
               from mrprompt.requests r where r.id > start and r.id < bound order by r.id limit max_rows) s;
         -- What an app's transaction holds is passed over: it comes up again in the next round.
         select array_agg(l.id) into due from (
@@ -312,6 +312,12 @@ begin
         )
         select (select count(*) from gone), case when count(*) = max_rows then (array_agg(s.id order by s.id desc))[1] end
         into pruned, reached from seen s;
+    elsif kind = 'threads' then
+        select * into pruned, reached from mrprompt_internal.prune_threads(cutoff, start, max_rows);
+    elsif kind = 'deleted_threads' then
+        pruned := mrprompt_internal.remove_deleted_threads(max_rows);
+    elsif kind = 'run_events' then
+        select * into pruned, reached from mrprompt_internal.prune_run_events(cutoff, start, max_rows);
     end if;
     if cardinality(fitting) < cardinality(due) then
         reached := fitting[cardinality(fitting)];
@@ -328,9 +334,10 @@ begin atomic
         ('responses', 'mrprompt.response_retention'), ('deltas', 'mrprompt.delta_retention'),
         ('attempts', 'mrprompt.attempt_retention'), ('usage', 'mrprompt.usage_retention'),
         ('usage_by_hour', 'mrprompt.usage_retention'), ('budget_periods', 'mrprompt.usage_retention'), ('limit_buckets', 'mrprompt.usage_retention'),
-        ('audit', 'mrprompt.audit_retention');
+        ('audit', 'mrprompt.audit_retention'), ('threads', 'mrprompt.thread_retention'), ('deleted_threads', null),
+        ('run_events', 'mrprompt.delta_retention');
 end;
-comment on function mrprompt_internal.retention_kinds() is 'What is pruned, and the setting that says when.';
+comment on function mrprompt_internal.retention_kinds() is 'What is pruned, and the setting that says when; null: at once.';
 
 create function mrprompt_internal.prune(max_rows integer) returns integer
     language plpgsql set search_path = pg_catalog, pg_temp
@@ -387,7 +394,8 @@ create function mrprompt_internal.retention_state()
     language sql stable security definer set search_path = pg_catalog, pg_temp
 begin atomic
     select k.kind,
-        case when mrprompt_internal.setting(k.setting)::int >= 0
+        case when k.setting is null then interval '0'
+            when mrprompt_internal.setting(k.setting)::int >= 0
             then justify_hours(mrprompt_internal.setting(k.setting)::int * interval '1 second') end,
         mrprompt_internal.uuid_time(case k.kind
             when 'requests' then (select r.id from mrprompt.requests r order by r.id limit 1)
@@ -397,9 +405,13 @@ begin atomic
             when 'attempts' then (select e.request_id from mrprompt_internal.attempt_errors e order by e.request_id limit 1)
             when 'usage' then (select u.request_id from mrprompt.usage u order by u.request_id limit 1)
             when 'audit' then (select a.id from mrprompt.audit_log a order by a.id limit 1)
+            when 'threads' then (select t.id from mrprompt.threads t where t.deleted_at is null order by t.id limit 1)
+            when 'run_events' then (select e.run_id from mrprompt.run_events e order by e.run_id limit 1)
             -- These have times of their own.
             when 'usage_by_hour' then mrprompt_internal.uuid_at((
                 select r.start from mrprompt_internal.usage_rollups r where r.dimension = 'all' and r.grain = 'hour' order by r.start limit 1))
+            when 'deleted_threads' then mrprompt_internal.uuid_at((
+                select t.deleted_at from mrprompt.threads t where t.deleted_at < 'infinity' order by t.deleted_at limit 1))
             when 'budget_periods' then mrprompt_internal.uuid_at((
                 select c.period_end from mrprompt_internal.budget_counters c where c.period_end < 'infinity' order by c.period_end limit 1))
             when 'limit_buckets' then mrprompt_internal.uuid_at((
@@ -415,7 +427,7 @@ create view mrprompt.retention with (security_invoker = true) as
     select s.kind, s.setting, s.oldest, s.pruned_rows, s.last_pruned_at from mrprompt_internal.retention_state() s;
 comment on view mrprompt.retention is 'Admins and analysts: what is kept how long, and what has been pruned.';
 comment on column mrprompt.retention.setting is 'How long it is kept; null: for ever.';
-comment on column mrprompt.retention.oldest is 'When the oldest request was made that such a row belongs to; of batches and the audit log, when the oldest row was; of usage by the hour, the oldest hour; of budget periods, the end of the oldest; of the buckets of rate limits, when one was used last.';
+comment on column mrprompt.retention.oldest is 'When the oldest request was made that such a row belongs to; of batches, threads and the audit log, when the oldest row was; of deleted threads, when the oldest was deleted; of run events, when the oldest run was made; of usage by the hour, the oldest hour; of budget periods, the end of the oldest; of the buckets of rate limits, when one was used last.';
 
 grant select on mrprompt.retention to mrprompt_analyst, mrprompt_admin;
 grant execute on function mrprompt_internal.retention_state to mrprompt_analyst, mrprompt_admin;

@@ -169,7 +169,7 @@ begin
             sent boolean, retry_after_ms bigint, counts_as_failure boolean, cooldown json)
         order by o.request, o.attempt
     ), ended as materialized (
-        select o.*, q.user_id, q.provider, q.model, q.key_id, q.key_hash, r.agent_name, r.tags, coalesce(r.kind, 'chat') as kind, f.failures as failures_now, r.id is not null as there,
+        select o.*, q.user_id, q.provider, q.model, q.key_id, q.key_hash, r.agent_name, r.tags, r.run_id, coalesce(r.kind, 'chat') as kind, f.failures as failures_now, r.id is not null as there,
             case when g.guessed then mrprompt_internal.estimated_prompt(q.prompt_bound, q.bytes, q.images) else u.prompt_tokens end as prompt_tokens,
             case when g.guessed then greatest(u.completion_tokens, mrprompt_internal.estimated_answer(o.request, o.attempt),
                     ceil(octet_length(concat(a.content, a.reasoning, a.refusal, a.tool_calls)) / 4.0)::bigint)
@@ -276,6 +276,7 @@ begin
         array_agg(e.hold) as holds, array_agg(e.counters::text) as counters, array_agg(e.buckets::text) as buckets,
         array_agg(e.reserved) as reserved, array_agg(l.cost) as costs, array_agg(e.prompt_tokens + coalesce(e.completion_tokens, 0)) as used,
         bool_or(json_array_length(e.deltas) > 0) as tails, bool_or(e.result <> 'succeeded') as troubles,
+        array_agg(e.run_id) filter (where e.run_id is not null and e.status_now <> 'queued') as runs,
         bool_or(json_typeof(e.cooldown) = 'object') as cooldowns, bool_or(e.kind = 'verify') as verifications
     into found_ from ended e left join ledger l on l.request_id = e.request;
     settled := found_.requests;
@@ -329,6 +330,9 @@ begin
         where o.result = 'succeeded' and c.probe = any (settled);
     end if;
     perform mrprompt_internal.note_changes(settled);
+    if found_.runs is not null then
+        perform mrprompt_internal.advance_runs(found_.runs);
+    end if;
     return json_build_object('busy', coalesce(busy, '[]'), 'stale', coalesce(stale, '[]'), 'rejected', '[]'::json);
 end
 $$;

@@ -104,6 +104,7 @@ declare
     state record;
     server record;
     keyring record;
+    tools record;
 begin
     perform mrprompt_internal.require_admin('ask the doctor');
     select * into state from mrprompt_internal.status();
@@ -139,6 +140,15 @@ begin
     if server.preloaded and server.supervisor_pid is null and server.free_worker_slots < 1 then
         return query select 'error', 'No background worker slot is free for the supervisor.',
             format('Raise max_worker_processes (now %s): one for the launcher, and one for each database that is at work.', current_setting('max_worker_processes'));
+    end if;
+    select * into tools from mrprompt_internal.waiting_tool_calls();
+    if server.free_worker_slots < 1 and tools.running = 0 and (tools.queued > 0 or exists (select from mrprompt.tools t where t.enabled)) then
+        return query select case when tools.queued > 0 then 'error' else 'warning' end, 'No background worker slot is free for tools.',
+            format('Raise max_worker_processes (now %s): besides those above, one for each tool that runs at the same time (mrprompt.max_tool_workers, now %s).',
+                current_setting('max_worker_processes'), mrprompt_internal.setting('mrprompt.max_tool_workers'));
+    elsif tools.oldest_seconds > 60 then
+        return query select 'warning', format('Calls of SQL tools wait (%s), the oldest for %s seconds.', tools.queued, tools.oldest_seconds),
+            format('Running: %s. Raise mrprompt.max_tool_workers (now %s), or make tools faster.', tools.running, mrprompt_internal.setting('mrprompt.max_tool_workers'));
     end if;
     if server.last_failure is not null then
         return query select 'warning', 'The supervisor reports: ' || server.last_failure, 'Look into the server log for what came before.';

@@ -10,6 +10,8 @@ begin
     set status = finish.status, finished_at = clock_timestamp(), wait_reason = null, not_before = null,
         error_type = finish.error_type, error_message = finish.error_message
     where r.id = any (ids);
+    insert into mrprompt_internal.run_work (run_id)
+    select r.run_id from mrprompt.requests r where r.id = any (ids) and r.run_id is not null;
     perform mrprompt_internal.note_changes(ids);
 end
 $$;
@@ -233,7 +235,7 @@ begin
     delete from mrprompt_internal.queue q
     where q.alone and not exists (select from mrprompt.requests r where r.id = q.request_id);
     get diagnostics part = row_count;
-    did := did + part + mrprompt_internal.apply_releases(max_rows);
+    did := did + part + mrprompt_internal.apply_releases(max_rows) + mrprompt_internal.tend_runs(max_rows);
 
     delete from mrprompt_internal.cooldowns c
     where c.until < clock_timestamp() - interval '10 minutes' and (c.reason = 'rate_limit' or not exists (
@@ -283,7 +285,8 @@ create function mrprompt_internal.supervisor_state(
     out has_work boolean, out alone_waiting integer, out remote_fetchers integer)
     language sql volatile security definer set search_path = pg_catalog, pg_temp set jit = off set enable_seqscan = off
 begin atomic
-    select exists (select from mrprompt_internal.queue) and mrprompt_internal.is_home(),
+    select (exists (select from mrprompt_internal.queue) or exists (select from mrprompt_internal.run_work)
+            or exists (select from mrprompt.runs r where r.active)) and mrprompt_internal.is_home(),
         mrprompt_internal.alone_waiting(),
         (select count(*)::int from mrprompt_internal.fetchers f where f.kind = 'libpq');
 end;
@@ -302,6 +305,7 @@ begin
     from (select distinct r.user_id from mrprompt.requests r where r.id = any (ids)) u
     cross join lateral (select mrprompt_internal.channel_name(u.user_id::text) as channel) c
     join mrprompt.requests r on r.user_id = u.user_id and r.id = any (ids);
+    perform pg_notify(mrprompt_internal.channel_name(r.user_id::text), r.id::text) from mrprompt.runs r where r.id = any (ids);
     perform mrprompt_internal.notify_failures(ids);
     perform mrprompt_internal.notify_alerts();
     return cardinality(ids);

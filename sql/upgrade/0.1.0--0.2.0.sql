@@ -94,7 +94,9 @@ alter table mrprompt.requests
     add column options json,
     add column batch_id uuid,
     add column kind text not null default 'chat' check (kind in ('chat', 'verify')),
-    add column tags text[];
+    add column tags text[],
+    add column run_id uuid,
+    add column messages_from int8multirange;
 
 alter table mrprompt.api_keys
     add column last_verified timestamptz,

@@ -26,6 +26,11 @@ bool login_is_trusted() {
     return superuser_arg(login) || list_names_role(settings::trusted_logins, login);
 }
 
+// What a tool says of itself in the request's settings counts for nothing.
+bool runs_a_tool() {
+    return settings::tool_user != nullptr && settings::tool_user[0] != '\0';
+}
+
 bool caller_is_anonymous() {
     return list_names_role(settings::anonymous_roles, GetOuterUserId());
 }
@@ -96,6 +101,7 @@ std::optional<pg_uuid_t> user_of_login() {
 }  // namespace
 
 std::optional<pg_uuid_t> current_user_id() {
+    if (runs_a_tool()) return uuid_of_subject(settings::tool_user);
     if (caller_is_anonymous()) return std::nullopt;
     if (login_is_trusted()) {
         const char* subject = claimed_subject();
@@ -113,8 +119,8 @@ bool caller_is_admin() {
 
 bool may_act_for_others() {
     if (caller_is_admin()) return true;
-    return GetOuterUserId() == GetSessionUserId() && login_is_trusted() && !caller_is_anonymous() &&
-           claimed_subject() == nullptr;
+    return !runs_a_tool() && GetOuterUserId() == GetSessionUserId() && login_is_trusted() &&
+           !caller_is_anonymous() && claimed_subject() == nullptr;
 }
 
 // mrprompt.current_user_id() returns uuid, stable.

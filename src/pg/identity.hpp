@@ -10,7 +10,8 @@ namespace mrprompt {
 // not change who asks. They may raise: call them where no object with a destructor is alive, or inside
 // pg::call.
 
-// The user whom the session acts for; nothing when it is nobody. PT400 for claims that name no uuid.
+// The user whom the session acts for (in the process of a tool: whom its run is for); nothing when it is
+// nobody. PT400 for claims that name no uuid.
 std::optional<pg_uuid_t> current_user_id();
 
 // The session has the privileges of mrprompt_admin.

@@ -69,6 +69,7 @@ extern "C" {
 #include <utils/lsyscache.h>
 #include <utils/memutils.h>
 #include <utils/pg_lsn.h>
+#include <utils/plancache.h>
 #include <utils/ps_status.h>
 #include <utils/selfuncs.h>
 #include <utils/snapmgr.h>
@@ -95,3 +96,11 @@ using ProcNumber = int;
 #define INVALID_PROC_NUMBER (-1)
 #define MyProcNumber (MyProc->pgprocno)
 #endif
+
+inline bool lock_held_by_me(const LOCKTAG* tag, LOCKMODE mode) {
+#if PG_VERSION_NUM >= 170000
+    return LockHeldByMe(tag, mode, false);
+#else
+    return LockHeldByMe(tag, mode);
+#endif
+}

@@ -1,4 +1,4 @@
-// Session settings, transactions and prepared statements of the supervisor.
+// Session settings, transactions and prepared statements of mrprompt's own processes.
 #include "pg/session.hpp"
 
 namespace mrprompt::session {
@@ -29,10 +29,6 @@ constexpr const char* kSettings[][2] = {
     {"bytea_output", "hex"},
     {"jit", "off"},  // short statements, run often
 };
-
-void apply_settings() {
-    for (const auto& setting : kSettings) SetConfigOption(setting[0], setting[1], PGC_SUSET, PGC_S_SESSION);
-}
 
 struct Job {
     const char* activity;
@@ -80,6 +76,10 @@ bool look_for_extension() {
 
 }  // namespace
 
+void apply_settings() {
+    for (const auto& setting : kSettings) SetConfigOption(setting[0], setting[1], PGC_SUSET, PGC_S_SESSION);
+}
+
 void connect(Oid database) {
     BackgroundWorkerInitializeConnectionByOid(database, InvalidOid, 0);
     apply_settings();
@@ -105,7 +105,7 @@ void Statement::run(Datum* arguments) {
 }
 
 Datum first_row(int number, bool* is_null) {
-    if (SPI_processed == 0) elog(ERROR, "a statement of mrprompt's supervisor returned no row");
+    if (SPI_processed == 0) elog(ERROR, "a statement of mrprompt's own returned no row");
     return SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, number, is_null);
 }
 

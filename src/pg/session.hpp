@@ -1,4 +1,5 @@
-// The supervisor's own session: how it is set up, and how one statement runs in a transaction of its own.
+// The session of mrprompt's own processes: how it is set up, and how one statement runs in a transaction of
+// its own.
 #pragma once
 #include "pg/boundary.hpp"
 
@@ -11,6 +12,9 @@ inline constexpr char kOwnerRole[] = "mrprompt_owner";       // runs the supervi
 // Raises.
 void connect(Oid database);
 
+// Sets again what connect() set, whatever has been changed since. May raise.
+void apply_settings();
+
 // Memory for what one turn of the main loop keeps beyond its transactions; current between them.
 MemoryContext turn_memory();
 
@@ -18,7 +22,7 @@ MemoryContext turn_memory();
 struct Statement {
     const char* query;
     int argument_count;
-    Oid argument_types[2];
+    Oid argument_types[6];
     SPIPlanPtr plan;
 
     // Runs it; its rows are in SPI_tuptable.

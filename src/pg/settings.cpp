@@ -29,6 +29,10 @@ int max_stream_deltas = 200'000;
 int max_queued = 1'000'000;
 int max_queued_per_user = 100'000;
 int max_failures = 10;
+int max_run_steps = 50;
+int run_timeout_s = 60 * 60;
+int tool_output_timeout_s = 10 * 60;
+int context_tokens = 100000;
 int max_waiters = 64;
 int request_retention_s = -1;
 int response_retention_s = -1;
@@ -36,9 +40,13 @@ int delta_retention_s = 24 * 60 * 60;
 int attempt_retention_s = 90 * 24 * 60 * 60;
 int usage_retention_s = -1;
 int audit_retention_s = -1;
+int thread_retention_s = -1;
 char* default_provider = nullptr;
 char* unpriced_requests = nullptr;
 int default_output_limit = 4096;
+int max_tool_workers = 4;
+char* tool_role = nullptr;
+char* tool_user = nullptr;
 
 std::vector<std::string> list_certificate_directories() {
     List* names = NIL;
@@ -108,6 +116,13 @@ bool check_unpriced_requests(char** value, void**, GucSource) {
     return valid;
 }
 
+// A process says once whom it runs for, and passes it on to the parallel workers it starts.
+bool check_tool_user(char** value, void**, GucSource source) {
+    if ((*value)[0] == '\0' || source == PGC_S_OVERRIDE) return true;
+    GUC_check_errdetail("It is set by mrprompt only.");
+    return false;
+}
+
 const IntegerSetting kIntegers[] = {
     {"mrprompt.max_in_flight", "Requests that one fetcher has in flight at most.", &settings::max_in_flight,
      256, 1, 100'000, 0},
@@ -138,9 +153,22 @@ const IntegerSetting kIntegers[] = {
      &settings::max_queued_per_user, 100'000, 1, INT_MAX, 0},
     {"mrprompt.max_failures", "Failed attempts after which a request is given up.", &settings::max_failures,
      10, 1, 100, 0},
+    {"mrprompt.max_run_steps", "Model calls of a run at most, where its agent says nothing.", &settings::max_run_steps,
+     50, 1, 1000, 0},
+    {"mrprompt.run_timeout", "How long a run may take, where its agent says nothing.", &settings::run_timeout_s, 60 * 60, 1,
+     kDay * 30, GUC_UNIT_S},
+    {"mrprompt.tool_output_timeout",
+     "How long a run waits for outputs or approval of tool calls, where its agent says nothing.",
+     &settings::tool_output_timeout_s, 10 * 60, 1, kDay * 30, GUC_UNIT_S},
+    {"mrprompt.context_tokens",
+     "About how many tokens of its thread a run sends at most, where neither agent nor model says.",
+     &settings::context_tokens, 100'000, 256, 10'000'000, 0},
     {"mrprompt.default_output_limit",
-     "Tokens that a budget holds for an answer, and that are asked for, where neither request nor model says.",
+     "Tokens that a budget holds for an answer, and that are asked for, where neither request nor model "
+     "says.",
      &settings::default_output_limit, 4096, 1, 10'000'000, 0},
+    {"mrprompt.max_tool_workers", "Processes of one database that run SQL tools at the same time at most.",
+     &settings::max_tool_workers, 4, 1, 64, 0},
     {"mrprompt.max_waiters", "Sessions that wait in wait_for_request and stream at the same time at most.",
      &settings::max_waiters, 64, 0, 100'000, 0},
     {"mrprompt.request_retention", "How long a request is kept after its end, with all that belongs to it.",
@@ -155,6 +183,8 @@ const IntegerSetting kIntegers[] = {
      kForever, kForever, INT_MAX, GUC_UNIT_S},
     {"mrprompt.audit_retention", "How long the rows of the audit log are kept.", &settings::audit_retention_s,
      kForever, kForever, INT_MAX, GUC_UNIT_S},
+    {"mrprompt.thread_retention", "How long a thread is kept after its last message.",
+     &settings::thread_retention_s, kForever, kForever, INT_MAX, GUC_UNIT_S},
 };
 
 const TextSetting kTexts[] = {
@@ -176,6 +206,12 @@ const TextSetting kTexts[] = {
     {"mrprompt.unpriced_requests", "What becomes of requests under a budget whose model has no price.",
      "refuse, or allow: they hold nothing, and spend nothing that a budget could know.",
      &settings::unpriced_requests, "refuse", PGC_SIGHUP, 0, check_unpriced_requests},
+    {"mrprompt.tool_role", "The role of SQL tools in runs that somebody else made for a user.",
+     "Neither a superuser nor one that passes by row-level security; empty: such tools fail.",
+     &settings::tool_role, "", PGC_SIGHUP, 0, nullptr},
+    {"mrprompt.tool_user", "In the process of an SQL tool: the user whom it runs for.",
+     "mrprompt sets it, and nobody else.", &settings::tool_user, "", PGC_SUSET,
+     GUC_NO_SHOW_ALL | GUC_NOT_IN_SAMPLE | GUC_DISALLOW_IN_FILE, check_tool_user},
     {"mrprompt.default_provider", "Provider of a chat request that names none.", nullptr,
      &settings::default_provider, "", PGC_USERSET, 0, nullptr},
 };

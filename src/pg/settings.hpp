@@ -30,6 +30,10 @@ extern int max_stream_deltas;
 extern int max_queued;
 extern int max_queued_per_user;
 extern int max_failures;
+extern int max_run_steps;
+extern int run_timeout_s;
+extern int tool_output_timeout_s;
+extern int context_tokens;
 extern int max_waiters;
 extern int request_retention_s;
 extern int response_retention_s;
@@ -37,9 +41,13 @@ extern int delta_retention_s;
 extern int attempt_retention_s;
 extern int usage_retention_s;
 extern int audit_retention_s;
+extern int thread_retention_s;
 extern char* default_provider;
 extern char* unpriced_requests;
 extern int default_output_limit;
+extern int max_tool_workers;  // of one database
+extern char* tool_role;       // '' = none
+extern char* tool_user;       // in a tool's process: the uuid of who it is for; else ''
 // The setting, split. What PostgreSQL allocates for it goes with the current memory context.
 std::vector<std::string> list_certificate_directories();
 }  // namespace settings

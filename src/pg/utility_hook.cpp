@@ -1,12 +1,13 @@
 // DROP DATABASE, ALTER DATABASE RENAME or SET TABLESPACE and CREATE DATABASE … TEMPLATE fail while a worker
-// is connected, and DROP EXTENSION mrprompt may deadlock with one, so the supervisor is asked to leave first
-// and kept away until the statement has ended.
+// is connected, and DROP EXTENSION mrprompt may deadlock with one, so the supervisor is asked to leave first,
+// tools are ended, and both are kept away until the statement has ended.
 #include "pg/utility_hook.hpp"
 
 #include "pg/drop_warning.hpp"
 #include "pg/log_guard.hpp"
 #include "pg/prelude.hpp"
 #include "pg/shared_state.hpp"
+#include "pg/tool_processes.hpp"
 
 namespace mrprompt {
 namespace {
@@ -111,11 +112,12 @@ void unblock(int, Datum database) {
     wake_launcher();
 }
 
-// Until the process is out of the database, or patience ends: then the statement says what is in its way.
-void wait_until_gone(int pid) {
-    if (pid == 0) return;
-    for (long waited_ms = 0; waited_ms < kPatienceMs && BackendPidGetProc(pid) != nullptr;
-         waited_ms += kLookEveryMs) {
+// Until supervisor and tools are out of the database, or patience ends: then the statement says what is in
+// its way. A tool that is ended here is called again.
+void wait_until_gone(int pid, Oid database) {
+    for (long waited_ms = 0; waited_ms < kPatienceMs; waited_ms += kLookEveryMs) {
+        bool const supervised = pid != 0 && BackendPidGetProc(pid) != nullptr;
+        if (end_tool_processes(database) == 0 && !supervised) return;
         WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH, kLookEveryMs, idle_wait_event());
         ResetLatch(MyLatch);
         CHECK_FOR_INTERRUPTS();
@@ -162,7 +164,7 @@ void process_utility(PlannedStmt* statement, const char* query, bool read_only_t
     int const supervisor_pid = block(database);
     PG_ENSURE_ERROR_CLEANUP(unblock, key);
     {
-        wait_until_gone(supervisor_pid);
+        wait_until_gone(supervisor_pid, database);
         run(statement, query, read_only_tree, context, parameters, environment, destination, completion);
     }
     PG_END_ENSURE_ERROR_CLEANUP(unblock, key);

@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <cstdio>
+#include <sstream>
 #include <utility>
 
 namespace mrprompt::fake {
@@ -108,7 +109,7 @@ Answer make_answer(const Behaviour& asked, const ChatRequest& request, Protocol 
                    std::string serial) {
     Behaviour behaviour = asked;
     // A loop of tool calls ends: a model that has the tool's result talks about it.
-    if (!request.tool_result.empty()) behaviour.tool.reset();
+    if (request.tool_rounds > behaviour.again.value_or(0)) behaviour.tool.reset();
 
     Answer answer;
     answer.serial = std::move(serial);
@@ -123,9 +124,13 @@ Answer make_answer(const Behaviour& asked, const ChatRequest& request, Protocol 
     if (behaviour.tool) {
         const std::string arguments = behaviour.args.value_or(R"({"city":"Paris","days":3})");
         const std::size_t pieces = behaviour.chunks ? std::max(*behaviour.chunks, 1L) : kArgumentPieces;
-        for (long i = 1; i <= behaviour.parallel.value_or(1); ++i)
-            answer.calls.push_back({(protocol == Protocol::kOpenAi ? "call_" : "toolu_") + std::to_string(i),
-                                    escape(*behaviour.tool), arguments, split_evenly(arguments, pieces)});
+        std::istringstream names(*behaviour.tool);
+        for (std::string name; std::getline(names, name, ',');) {
+            for (long i = 1; i <= behaviour.parallel.value_or(1); ++i)
+                answer.calls.push_back({(protocol == Protocol::kOpenAi ? "call_" : "toolu_") +
+                                            std::to_string(answer.calls.size() + 1),
+                                        escape(name), arguments, split_evenly(arguments, pieces)});
+        }
     }
     answer.finish = !answer.calls.empty() ? "tool_calls" : "stop";
     if (behaviour.finish) answer.finish = escape(*behaviour.finish);

@@ -23,6 +23,7 @@ constexpr std::pair<std::string_view, Number B::*> kNumbers[] = {
     {"surrogate", &B::surrogate},
     {"reasoning", &B::reasoning},
     {"parallel", &B::parallel},
+    {"again", &B::again},
     {"chunks", &B::chunks},
     {"pace", &B::pace},
     {"delay", &B::delay},

@@ -19,7 +19,7 @@ struct Behaviour {
     Text text;
     Number words, big, json, nul, bad_utf8, surrogate, reasoning;
     Text refusal, tool, args, finish;
-    Number parallel;
+    Number parallel, again;
 
     Number chunks, pace, delay, drip;
 

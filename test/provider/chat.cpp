@@ -64,11 +64,15 @@ std::string ChatRequest::read(Protocol protocol, std::string_view body) {
         const json& content = at(message, "content");
         std::string text = text_of(content);
         text_bytes += text.size();
+        const bool answers = role == "tool" || holds_tool_result(content);
+        if (answers && tool_result.empty()) ++tool_rounds;
         tool_result.clear();
-        if (role == "tool" || holds_tool_result(content))
+        if (answers) {
             tool_result = std::move(text);
-        else if (role == "user")
+        } else if (role == "user") {
             last_user_text = std::move(text);
+            tool_rounds = 0;
+        }
     }
     return {};
 }

@@ -12,6 +12,7 @@ struct ChatRequest {
     std::string model;
     std::string last_user_text;
     std::string tool_result;  // of the last message, where that is one
+    long tool_rounds = 0;     // how often tools have answered since then
     bool stream = false;
     bool stream_options = false;  // the member stands in the body
     bool include_usage = false;

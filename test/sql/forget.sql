@@ -42,6 +42,36 @@ end $$;
 select value from mrprompt_internal.usage_rollups where dimension in ('tag', 'agent') and grain = 'day' order by 1;
 create table public.app (request_id uuid references mrprompt.requests);
 insert into public.app values (t.id('kept'));
+-- What agents, threads and runs have of both, as they might have been.
+create function t.converse(owner uuid, secret text, threads int) returns void language plpgsql as $$
+declare
+    agent uuid; thread uuid; run uuid; step uuid;
+begin
+    insert into mrprompt.agents (user_id, name, instructions) values (owner, secret, secret) returning id into agent;
+    insert into mrprompt.agent_versions (agent_id, version, config) select agent, v, json_build_object('instructions', secret) from generate_series(1, 7) v;
+    for n in 1..threads loop
+        insert into mrprompt.threads (user_id, title) values (owner, secret) returning id into thread;
+        perform mrprompt_internal.add_message(thread, owner, 'user', to_json(secret)) from generate_series(1, 4);
+        insert into mrprompt.runs (thread_id, user_id, agent_id, agent_version, additional_instructions, status, active, finished_at)
+        values (thread, owner, agent, 1, secret, 'completed', false, now()) returning id into run;
+        insert into mrprompt.run_steps (run_id, thread_id, user_id, step, type, request_id, message_id)
+        values (run, thread, owner, 1, 'tool_calls', mrprompt_internal.uuidv7(), mrprompt_internal.uuidv7()) returning id into step;
+        insert into mrprompt.tool_calls (run_id, user_id, step_id, call_id, place, name, arguments, kind, status, output)
+        values (run, owner, step, 'c', 0, 'f', to_json(secret), 'client', 'completed', secret);
+        insert into mrprompt.run_events (run_id, seq, event, subject) select run, s, 'thread.run.created', run from generate_series(1, 3) s;
+        insert into mrprompt_internal.run_identities (run_id, claims) values (run, secret);
+    end loop;
+end $$;
+select t.converse(:'ann', 'ann@example.com', 3), t.converse(:'bob', 'bob@example.com', 1);
+insert into mrprompt.agents (name) values ('of everybody');
+create view t.conversations as
+    select w.place, count(*) filter (where strpos(w.row, current_setting('t.ann')) > 0 or strpos(w.row, 'ann@example.com') > 0) as hers, count(*) as all
+    from (select 'agents' as place, a::text as row from mrprompt.agents a union all select 'versions', v::text from mrprompt.agent_versions v
+          union all select 'threads', h::text from mrprompt.threads h union all select 'messages', m::text from mrprompt.messages m
+          union all select 'runs', r::text from mrprompt.runs r union all select 'steps', s::text from mrprompt.run_steps s
+          union all select 'calls', c::text from mrprompt.tool_calls c union all select 'events', e::text from mrprompt.run_events e
+          union all select 'identities', i::text from mrprompt_internal.run_identities i) w
+    group by 1 order by 1;
 create view t.left_of as
     select w.place, count(*) filter (where strpos(w.row, k.ann) > 0 or strpos(w.row, k.key) > 0) as ids, count(*) filter (where strpos(w.row, 'ann@example.com') + strpos(w.row, 'kept@') > 0) as tags
     from (select 'usage' as place, u::text as row from mrprompt.usage u union all select 'requests', r::text from mrprompt.requests r
@@ -54,11 +84,13 @@ create view t.left_of as
     group by 1 order by 1;
 select set_config('t.ann', :'ann', false) is not null, set_config('t.key', :'key', false) is not null;
 select * from t.left_of;
+select * from t.conversations;
 select sum(cost) as cost from mrprompt.usage \gset
 select mrprompt.forget_user(:'ann');
-do $$ begin for i in 1..20 loop perform mrprompt_internal.forget_some(5); end loop; end $$;
+do $$ begin for i in 1..60 loop perform mrprompt_internal.forget_some(5); end loop; end $$;
 select count(*) from mrprompt.forgetting;
 select * from t.left_of where ids + tags > 0;
+select * from t.conversations;
 -- bob's are there as before; the figures are; and what the ledger names is there
 select scope, subject = :'bob' as bob, subject = :'bobs_key' as his_key, spent from mrprompt.budget_status where scope in ('everybody', 'user', 'key') order by 1, 2, 3;
 select sum(cost) = :cost as the_money_stays, bool_and(counters <@ array(select id from mrprompt_internal.budget_counters)) as named, count(counters) as counted,
@@ -66,7 +98,8 @@ select sum(cost) = :cost as the_money_stays, bool_and(counters <@ array(select i
 select tags, agent_name, metadata from mrprompt.requests where user_id <> :'bob';
 select value from mrprompt_internal.usage_rollups where dimension in ('tag', 'agent') and grain = 'day' order by 1;
 select * from mrprompt.check_usage();
-drop view t.left_of;
+drop view t.left_of, t.conversations;
+drop function t.converse(uuid, text, int);
 drop table public.app;
 do $$ begin perform t.reset(); truncate mrprompt_internal.prunings, mrprompt_internal.forgets; end $$;
 drop function t.tagged(text);

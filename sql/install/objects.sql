@@ -1,0 +1,49 @@
+-- What agents, threads, messages and runs have in common: metadata, and lists by the page.
+
+create function mrprompt_internal.check_metadata(metadata jsonb) returns void
+    language plpgsql immutable set search_path = pg_catalog, pg_temp
+as $$
+declare
+    bad text;
+begin
+    if metadata is null then
+        return;
+    end if;
+    if jsonb_typeof(metadata) <> 'object' then
+        raise exception using errcode = 'PT400', message = 'metadata must be a JSON object', detail = format('it is %s', jsonb_typeof(metadata)),
+            hint = '{"topic": "billing"}';
+    end if;
+    select case
+        when count(*) > 16 then format('it has %s', count(*))
+        when max(length(m.key)) > 64 then format('a key has %s characters: %s…', max(length(m.key)), left(max(m.key) filter (where length(m.key) > 64), 64))
+        when max(length(m.value #>> '{}')) > 512
+            then format('the value of %s has %s characters', min(m.key) filter (where length(m.value #>> '{}') > 512), max(length(m.value #>> '{}'))) end
+    into bad from jsonb_each(metadata) m;
+    if bad is not null then
+        raise exception using errcode = 'PT400', message = 'metadata takes 16 pairs at most, keys of up to 64 characters and values of up to 512',
+            detail = bad, hint = 'Keep what is longer in a table of your own, by the id.';
+    end if;
+end
+$$;
+comment on function mrprompt_internal.check_metadata(jsonb) is
+    'PT400 unless it is an object as the Assistants API took it: 16 pairs, keys of 64 characters, values whose text has 512. Null is fine.';
+
+create function mrprompt_internal.page_goes_up(most integer, direction text, backwards boolean) returns boolean
+    language plpgsql immutable set search_path = pg_catalog, pg_temp
+as $$
+begin
+    if coalesce(most not between 1 and 100, true) then
+        raise exception using errcode = 'PT400', message = 'limit must be between 1 and 100', detail = format('it is %s', coalesce(most::text, 'null')),
+            hint = 'Go on with after => the last id.';
+    end if;
+    if coalesce(direction not in ('asc', 'desc'), true) then
+        raise exception using errcode = 'PT400', message = 'order must be asc or desc', detail = format('it is %s', coalesce(left(direction, 50), 'null'));
+    end if;
+    -- What lies just before a row is found by going back from it.
+    return (direction = 'asc') <> backwards;
+end
+$$;
+comment on function mrprompt_internal.page_goes_up(integer, text, boolean) is
+    'Whether a page of a list is read from old to new; backwards: it is the one before a row. PT400: a limit or an order that is none.';
+
+grant execute on function mrprompt_internal.page_goes_up to mrprompt_user, mrprompt_admin;

@@ -1,0 +1,157 @@
+-- What a run sends: its agent's configuration, and those messages of its thread that fit.
+
+create function mrprompt_internal.run_config(
+    run mrprompt.runs, out agent_name text, out provider text, out model text, out key_id uuid, out instructions text,
+    out temperature double precision, out top_p double precision, out max_tokens integer, out response_format json, out reasoning_effort text,
+    out tools json, out tool_choice json, out parallel_tool_calls boolean, out parameters json, out context json, out limits json)
+    language plpgsql stable set search_path = pg_catalog, pg_temp
+as $$
+begin
+    select a.name,
+        -- Provider, key and model go together: what names one of them takes none of the agent's others that it may not fit.
+        case when o.key_id is null then coalesce(o.provider, c.provider) else o.provider end,
+        coalesce(o.model, case when coalesce(o.provider, c.provider) is not distinct from c.provider and o.key_id is null then c.model end),
+        coalesce(o.key_id, case when coalesce(o.provider, c.provider) is not distinct from c.provider then c.key_id end),
+        nullif(concat_ws(E'\n\n', nullif(coalesce(o.instructions, c.instructions), ''), nullif(run.additional_instructions, '')), ''),
+        coalesce(o.temperature, c.temperature), coalesce(o.top_p, c.top_p), coalesce(o.max_tokens, c.max_tokens),
+        coalesce(o.response_format, c.response_format), coalesce(o.reasoning_effort, c.reasoning_effort),
+        coalesce(o.tools, c.tools), coalesce(o.tool_choice, c.tool_choice), coalesce(o.parallel_tool_calls, c.parallel_tool_calls),
+        coalesce(o.parameters, c.parameters), coalesce(o.context, c.context), coalesce(o.limits, c.limits)
+    into agent_name, provider, model, key_id, instructions, temperature, top_p, max_tokens, response_format, reasoning_effort, tools, tool_choice,
+        parallel_tool_calls, parameters, context, limits
+    from mrprompt.agent_versions v
+    left join mrprompt.agents a on a.id = v.agent_id
+    cross join lateral json_to_record(v.config) as c (
+        provider text, model text, key_id uuid, instructions text, temperature double precision, top_p double precision, max_tokens integer,
+        response_format json, reasoning_effort text, tools json, tool_choice json, parallel_tool_calls boolean, parameters json, context json, limits json)
+    cross join lateral json_to_record(run.overrides) as o (
+        provider text, model text, key_id uuid, instructions text, temperature double precision, top_p double precision, max_tokens integer,
+        response_format json, reasoning_effort text, tools json, tool_choice json, parallel_tool_calls boolean, parameters json, context json, limits json)
+    where v.agent_id = run.agent_id and v.version = run.agent_version;
+end
+$$;
+comment on function mrprompt_internal.run_config(mrprompt.runs) is 'What is in force in a run: its own word, else that of its agent''s version.';
+
+create function mrprompt_internal.first_within(thread_id uuid, lowest bigint, room bigint) returns bigint
+    language plpgsql stable set search_path = pg_catalog, pg_temp set enable_seqscan = off set plan_cache_mode = force_generic_plan
+as $$
+begin
+    return (
+        select min(w.position) from (
+            select l.position, sum(l.tokens) over (order by l.position desc) as used
+            from (select m.position, m.tokens from mrprompt.messages m
+                  where m.thread_id = first_within.thread_id and m.position >= lowest
+                  order by m.position desc limit 2000) l) w
+        where w.used <= room);
+end
+$$;
+comment on function mrprompt_internal.first_within(uuid, bigint, bigint) is
+    'From which place on (lowest or above) the messages of a thread have about room tokens at most, and are 2,000 at most; null: not even the last.';
+
+create function mrprompt_internal.choose_messages(run mrprompt.runs, context json, room bigint) returns int8multirange
+    language plpgsql stable set search_path = pg_catalog, pg_temp set enable_seqscan = off set plan_cache_mode = force_generic_plan
+as $$
+declare
+    newest constant integer := case when context ->> 'truncation' = 'last_messages' then (context ->> 'last_messages')::integer end;
+    top constant bigint := (
+        select m.position from mrprompt.messages m where m.thread_id = run.thread_id and m.position is not null order by m.position desc limit 1);
+    -- Where what the run itself has said begins.
+    own constant bigint := coalesce((
+        select m.position from mrprompt.messages m where m.run_id = run.id and m.agent_id is not null order by m.position limit 1), top + 1);
+    lowest bigint := 1;
+    first_ bigint;
+    head bigint;
+    head_tokens bigint;
+begin
+    if newest is not null then
+        lowest := (
+            select min(l.position) from (
+                select m.position from mrprompt.messages m
+                where m.thread_id = run.thread_id and m.position < own and m.role <> 'tool' and (m.content is not null or m.refusal is not null)
+                order by m.position desc limit newest) l);
+    end if;
+    first_ := mrprompt_internal.first_within(run.thread_id, lowest, room);
+    if first_ is null or first_ > own then
+        return null;
+    end if;
+    if first_ > 1 and newest is null then
+        -- What was asked first is what the conversation is about; the middle is left out.
+        select m.position, m.tokens into head, head_tokens
+        from mrprompt.messages m where m.thread_id = run.thread_id and m.position is not null order by m.position limit 1;
+        if head < first_ and head_tokens <= room / 4 then
+            first_ := coalesce(mrprompt_internal.first_within(run.thread_id, first_, room - head_tokens), first_);
+        end if;
+        if head >= first_ or head_tokens > room / 4 or first_ > own then
+            head := null;
+        end if;
+        -- Not with an answer to what is not there.
+        first_ := coalesce((
+            select m.position from mrprompt.messages m
+            where m.thread_id = run.thread_id and m.position >= first_ and m.position < own and m.role = 'user' order by m.position limit 1), first_);
+    end if;
+    -- What a tool answered goes with its call.
+    first_ := (
+        select m.position from mrprompt.messages m
+        where m.thread_id = run.thread_id and m.position >= first_ and m.role <> 'tool' order by m.position limit 1);
+    return case when head is not null then int8multirange(int8range(head, head, '[]'), int8range(first_, top, '[]'))
+        else int8multirange(int8range(first_, top, '[]')) end;
+end
+$$;
+comment on function mrprompt_internal.choose_messages(mrprompt.runs, json, bigint) is
+    'The places of the messages that a run sends now, in about room tokens: the newest last_messages and what it has said itself; or as many as fit, '
+    'without the middle. Null: not even what it has said itself fits. At most 2,000 are sent.';
+
+create function mrprompt_internal.chat_message(message mrprompt.messages) returns text
+    language plpgsql immutable set search_path = pg_catalog, pg_temp
+as $$
+begin
+    return '{' || concat_ws(',', '"role":"' || message.role || '"', '"tool_call_id":' || to_json(message.tool_call_id),
+        '"content":' || coalesce(message.content::text, 'null'), '"refusal":' || to_json(message.refusal),
+        '"tool_calls":' || message.tool_calls, '"raw":' || message.raw) || '}';
+end
+$$;
+comment on function mrprompt_internal.chat_message(mrprompt.messages) is 'A message in OpenAI''s chat format, its parts byte for byte as they came.';
+
+create function mrprompt_internal.run_payload(run mrprompt.runs, messages_from int8multirange) returns json
+    language plpgsql stable set search_path = pg_catalog, pg_temp set enable_seqscan = off
+as $$
+declare
+    config constant record := mrprompt_internal.run_config(run);
+    tools constant json := mrprompt_internal.tool_definitions(config.tools);
+    said text;
+    left_ constant bigint := run.max_completion_tokens - run.completion_tokens;
+begin
+    select string_agg(mrprompt_internal.chat_message(m), ',' order by m.position) into said
+    from unnest(messages_from) r (range)
+    join mrprompt.messages m on m.thread_id = run.thread_id and m.position >= lower(r.range) and m.position < upper(r.range);
+    return mrprompt_internal.chat_payload(
+        messages => ('[' || concat_ws(',', '{"role":"system","content":' || to_json(config.instructions) || '}', said) || ']')::json,
+        tools => tools,
+        -- A choice that was forced once would be forced for ever.
+        tool_choice => case when tools is not null and (run.steps <= 1 or config.tool_choice::text in ('"auto"', '"none"')) then config.tool_choice end,
+        response_format => config.response_format, temperature => config.temperature, top_p => config.top_p,
+        max_tokens => least(config.max_tokens, left_)::integer, stop => null, seed => null,
+        parameters => ('{' || concat_ws(',',
+            '"reasoning_effort":' || to_json(config.reasoning_effort),
+            '"parallel_tool_calls":' || case when tools is not null then config.parallel_tool_calls::text end,
+            nullif(btrim(substring(btrim(config.parameters::text, E' \t\r\n') from '^\{(.*)\}$'), E' \t\r\n'), '')) || '}')::json);
+end
+$$;
+comment on function mrprompt_internal.run_payload(mrprompt.runs, int8multirange) is
+    'The OpenAI chat payload of the next model call of a run, or of the one under way, over these messages of its thread.';
+
+create function mrprompt_internal.payload_of(request mrprompt.requests) returns json
+    language plpgsql stable set search_path = pg_catalog, pg_temp
+as $$
+declare
+    run mrprompt.runs;
+begin
+    if request.run_id is null then
+        return request.payload;
+    end if;
+    select * into run from mrprompt.runs r where r.id = request.run_id;
+    return mrprompt_internal.run_payload(run, request.messages_from);
+end
+$$;
+comment on function mrprompt_internal.payload_of(mrprompt.requests) is
+    'The payload of a request that is queued or in flight; one of a run is built from the run''s agent and thread. Null: the run is gone.';

@@ -1,0 +1,159 @@
+-- Runs: an agent at work on a thread, step by step; one at a time on each thread.
+
+create table mrprompt.runs (
+    id uuid primary key default mrprompt_internal.uuidv7(),
+    thread_id uuid not null,
+    user_id uuid not null,
+    agent_id uuid not null,
+    agent_version integer not null,
+    status text not null default 'queued' check (status in (
+        'queued', 'in_progress', 'requires_action', 'cancelling', 'cancelled', 'failed', 'completed', 'incomplete', 'expired')),
+    active boolean not null default true,
+    overrides json not null default '{}',
+    additional_instructions text,
+    max_prompt_tokens bigint check (max_prompt_tokens >= 256),
+    max_completion_tokens bigint check (max_completion_tokens >= 256),
+    request_id uuid,
+    next_ids uuid[],
+    steps integer not null default 0,
+    last_error json,
+    incomplete_reason text,
+    prompt_tokens bigint not null default 0,
+    completion_tokens bigint not null default 0,
+    cost numeric,
+    metadata jsonb not null default '{}' check (jsonb_typeof(metadata) = 'object'),
+    created_at timestamptz not null default now(),
+    started_at timestamptz,
+    finished_at timestamptz,
+    expires_at timestamptz,
+    check (active = false or finished_at is null)
+);
+create unique index runs_active on mrprompt.runs (thread_id) where active;
+create index runs_of_thread on mrprompt.runs (thread_id, id desc);
+create index runs_of_user on mrprompt.runs (user_id, id desc);
+create index runs_waiting on mrprompt.runs (thread_id, id) where not active and finished_at is null;
+create index runs_expiring on mrprompt.runs (expires_at) where active and expires_at is not null;
+comment on table mrprompt.runs is 'Runs. Written by create_run() and its kin, and by what their requests bring.';
+comment on column mrprompt.runs.active is 'It holds its thread: at most one does. Not active and not finished: it waits behind the one that does.';
+comment on column mrprompt.runs.overrides is 'What create_run() said in front of the agent: members named as those of agent_versions.config.';
+comment on column mrprompt.runs.request_id is 'The model call under way.';
+comment on column mrprompt.runs.next_ids is
+    'The ids that the answer under way will have: as a message, as the step that wrote it, as the step that calls tools.';
+comment on column mrprompt.runs.steps is 'How many model calls it has made.';
+comment on column mrprompt.runs.last_error is '{"code": "server_error", "rate_limit_exceeded", "invalid_prompt" or "budget_exceeded", "message": …}';
+comment on column mrprompt.runs.incomplete_reason is
+    'max_completion_tokens, max_prompt_tokens, content_filter, max_steps, max_calls_per_tool, max_seconds or max_cost.';
+comment on column mrprompt.runs.cost is 'USD of its model calls so far; null: none yet, or not known of one.';
+comment on column mrprompt.runs.expires_at is 'When it ends as expired unless it goes on before: max_seconds from its start, tool_wait_seconds while it requires an action.';
+
+create table mrprompt.run_steps (
+    id uuid primary key default mrprompt_internal.uuidv7(),
+    run_id uuid not null,
+    thread_id uuid not null,
+    user_id uuid not null,
+    step integer not null,
+    type text not null check (type in ('message_creation', 'tool_calls')),
+    status text not null default 'in_progress' check (status in ('in_progress', 'completed', 'cancelled', 'failed', 'expired')),
+    request_id uuid not null,
+    message_id uuid not null,
+    prompt_tokens bigint,
+    completion_tokens bigint,
+    cost numeric,
+    last_error json,
+    created_at timestamptz not null default clock_timestamp(),
+    finished_at timestamptz,
+    unique (run_id, step, type)
+);
+comment on table mrprompt.run_steps is 'What a run did: a message written, or tools called.';
+comment on column mrprompt.run_steps.step is 'The model call it came from, counted from 1.';
+comment on column mrprompt.run_steps.message_id is 'The message written, or the one that holds the calls.';
+comment on column mrprompt.run_steps.prompt_tokens is 'Of the model call; where it both wrote and called tools, they stand with the message.';
+
+create table mrprompt.tool_calls (
+    id uuid primary key default mrprompt_internal.uuidv7(),
+    run_id uuid not null,
+    user_id uuid not null,
+    step_id uuid not null,
+    call_id text not null,
+    place integer not null,
+    name text not null,
+    arguments text not null,
+    kind text not null check (kind in ('client', 'sql', 'unknown')),
+    status text not null check (status in ('needs_approval', 'needs_output', 'queued', 'running', 'completed', 'failed', 'refused', 'cancelled')),
+    output text,
+    tries integer not null default 0,
+    created_at timestamptz not null default clock_timestamp(),
+    started_at timestamptz,
+    finished_at timestamptz,
+    unique (step_id, call_id)
+);
+create index tool_calls_of_run on mrprompt.tool_calls (run_id, id);
+create index tool_calls_queued on mrprompt.tool_calls (id) where status in ('queued', 'running');
+comment on table mrprompt.tool_calls is 'What models asked tools, and what those answered.';
+comment on column mrprompt.tool_calls.call_id is 'The provider''s id of the call; made here where it sent none.';
+comment on column mrprompt.tool_calls.place is 'Its place among the calls of its step, from 0 on.';
+comment on column mrprompt.tool_calls.arguments is 'As the model wrote them: JSON, mostly.';
+comment on column mrprompt.tool_calls.kind is 'client: the app carries it out; sql: a registered function; unknown: the model made up a name.';
+comment on column mrprompt.tool_calls.status is
+    'needs_approval (approve_tool_calls), needs_output (submit_tool_outputs), queued and running (sql), completed, failed (output says why), refused, cancelled.';
+comment on column mrprompt.tool_calls.tries is 'How often a process has begun it: who tried before cannot end it.';
+
+create table mrprompt.run_events (
+    run_id uuid not null,
+    seq bigint not null,
+    event text not null,
+    subject uuid not null,
+    created_at timestamptz not null default clock_timestamp(),
+    primary key (run_id, seq)
+);
+comment on table mrprompt.run_events is 'What happened in a run, named as the Assistants stream named it; read it through stream_run().';
+comment on column mrprompt.run_events.seq is 'Model call n counts from n * 10^12: its stream lies below n * 10^12 + 9 * 10^11, what came of it above.';
+comment on column mrprompt.run_events.subject is 'The id of the thread, run, run step or message.';
+
+create table mrprompt_internal.run_identities (
+    run_id uuid primary key,
+    role_name name,
+    claims text
+);
+comment on table mrprompt_internal.run_identities is 'As whom the tools of an unfinished run run: the role and the JWT claims of who asked.';
+comment on column mrprompt_internal.run_identities.role_name is 'Null: nobody''s role is known, tools that are SQL functions fail.';
+
+create table mrprompt_internal.run_work (
+    id uuid primary key default mrprompt_internal.uuidv7(),
+    run_id uuid not null
+);
+create index run_work_of_run on mrprompt_internal.run_work (run_id);
+-- One run may stand here several times: who puts it down waits for nobody who has done so and not yet committed.
+comment on table mrprompt_internal.run_work is 'Runs that may be able to go on: advance_waiting() looks at them.';
+
+do $rls$
+declare
+    name text;
+begin
+    foreach name in array array['mrprompt.runs', 'mrprompt.run_steps', 'mrprompt.tool_calls', 'mrprompt.run_events',
+            'mrprompt_internal.run_identities', 'mrprompt_internal.run_work'] loop
+        execute format('alter table %s enable row level security', name);
+        if name not like 'mrprompt_internal.%' then
+            execute format('create policy all_rows on %s for select to mrprompt_admin using (true)', name);
+            execute format('grant select on %s to mrprompt_user, mrprompt_admin', name);
+        end if;
+        if name in ('mrprompt.run_steps', 'mrprompt.tool_calls', 'mrprompt.run_events') then
+            -- By the key, for each row that is read: the offset keeps the planner from hashing all runs.
+            execute format('create policy own_rows on %s for select to mrprompt_user using (exists (select from mrprompt.runs r where r.id = run_id offset 0))', name);
+        end if;
+    end loop;
+end
+$rls$;
+create policy own_rows on mrprompt.runs for select to mrprompt_user
+    using (user_id = (select mrprompt.current_user_id()) or (select mrprompt_internal.may_act_for_others()));
+
+create function mrprompt_internal.nudge_run(run_id uuid) returns void
+    language plpgsql set search_path = pg_catalog, pg_temp
+as $$
+begin
+    insert into mrprompt_internal.run_work (run_id) values (nudge_run.run_id);
+    perform mrprompt_internal.note_changes(array[nudge_run.run_id]);
+    perform mrprompt_internal.wake(mrprompt_internal.channel_name('fetchers'));
+end
+$$;
+comment on function mrprompt_internal.nudge_run(uuid) is 'Has the contract look at a run, which may be able to go on, and wakes those who wait for it.';

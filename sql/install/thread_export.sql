@@ -1,0 +1,306 @@
+-- Threads that leave and arrive: export in OpenAI's chat format, import of that and of threads of the Assistants API.
+
+create function mrprompt.export_thread(thread_id uuid, include_tools boolean default true) returns json
+    language plpgsql stable set search_path = pg_catalog, pg_temp set enable_seqscan = off
+as $$
+declare
+    most constant int := 100000;
+    thread record;
+    said record;
+begin
+    select t.id, t.title, t.metadata, t.created_at into thread from mrprompt.threads t where t.id = export_thread.thread_id and t.deleted_at is null;
+    if not found then
+        perform mrprompt_internal.refuse_thread(thread_id);
+    end if;
+    -- As text, so that all that was said stays byte for byte.
+    select count(*) as count,
+        string_agg('{' || concat_ws(',', '"role":"' || m.role || '"',
+            '"tool_call_id":' || to_json(m.tool_call_id),
+            '"content":' || coalesce(m.content::text, 'null'), '"refusal":' || to_json(m.refusal),
+            '"tool_calls":' || case when coalesce(include_tools, true) then m.tool_calls end) || '}', ',' order by m.position, m.id) as messages,
+        string_agg(json_strip_nulls(json_build_object('id', m.id, 'created_at', m.created_at, 'metadata', nullif(m.metadata, '{}'),
+            'reasoning', m.reasoning, 'incomplete_reason', m.incomplete_reason, 'agent_id', m.agent_id, 'run_id', m.run_id))::text,
+            ',' order by m.position, m.id) as details
+    into said
+    from (select * from mrprompt.messages l
+          where l.thread_id = export_thread.thread_id
+            and (coalesce(include_tools, true) or l.role <> 'tool' and (l.content is not null or l.refusal is not null))
+          order by l.position, l.id limit most + 1) m;
+    if said.count > most then
+        raise exception using errcode = 'PT413', message = format('thread %s has more than %s messages', thread_id, most),
+            hint = 'Read it page by page: select * from mrprompt.list_messages(…)';
+    end if;
+    return format('{"thread_id":%s,"title":%s,"metadata":%s,"created_at":%s,"messages":[%s],"details":[%s]}',
+        to_json(thread.id), coalesce(to_json(thread.title)::text, 'null'), thread.metadata, to_json(thread.created_at), said.messages, said.details)::json;
+end
+$$;
+comment on function mrprompt.export_thread(uuid, boolean) is
+    'A thread as {"thread_id", "title", "metadata", "created_at", "messages", "details"}: messages in OpenAI''s chat format, oldest first, and what else '
+    'is known of each in the same place of details. include_tools false: without calls of tools and their outputs. import_threads() takes it. PT404, PT413.';
+
+create function mrprompt_internal.import_time(moment json, otherwise timestamptz) returns timestamptz
+    language plpgsql stable set search_path = pg_catalog, pg_temp
+as $$
+begin
+    -- Seconds since 1970 or ISO 8601; what is to come, or was before computers, is now.
+    return case when t.at between '1970-01-02' and clock_timestamp() then t.at else otherwise end
+    from (select case json_typeof(moment) when 'number' then to_timestamp(moment::text::double precision)
+        when 'string' then (moment #>> '{}')::timestamptz end as at) t;
+end
+$$;
+comment on function mrprompt_internal.import_time(json, timestamptz) is 'When something that is imported was made.';
+
+create function mrprompt_internal.id_of_time(moment timestamptz) returns uuid
+    language plpgsql volatile set search_path = pg_catalog, pg_temp
+as $$
+begin
+    return overlay(mrprompt_internal.uuidv7()::text placing left(mrprompt_internal.uuid_at(moment)::text, 13) from 1)::uuid;
+end
+$$;
+comment on function mrprompt_internal.id_of_time(timestamptz) is 'A new UUIDv7 of that millisecond: what is imported stands in lists where it was.';
+
+create function mrprompt_internal.import_content(
+    given json, role text, inout refusal text, out content json, out note text)
+    language plpgsql immutable set search_path = pg_catalog, pg_temp
+as $$
+declare
+    part json;
+    parts json[] := '{}';
+    kind text;
+    changed boolean := false;
+begin
+    content := nullif(given::text, 'null')::json;
+    if json_typeof(content) is distinct from 'array' then
+        return;
+    end if;
+    for part in select p from json_array_elements(given) p loop
+        kind := part ->> 'type';
+        if kind = 'text' and json_typeof(part -> 'text') = 'object' then
+            part := json_build_object('type', 'text', 'text', coalesce(part -> 'text' ->> 'value', ''));
+            changed := true;
+        elsif kind = 'refusal' and role = 'assistant' then
+            refusal := coalesce(refusal || E'\n', '') || (part ->> 'refusal');
+            changed := true;
+            continue;
+        elsif kind = 'image_file' or role = 'assistant' and kind = 'image_url' then
+            note := 'images that were kept elsewhere are named in brackets';
+            part := json_build_object('type', 'text', 'text',
+                format('[image %s]', coalesce(part -> 'image_file' ->> 'file_id', part -> 'image_url' ->> 'url')));
+            changed := true;
+        end if;
+        parts := parts || part;
+    end loop;
+    if changed or cardinality(parts) = 0 then
+        content := case cardinality(parts) when 0 then null
+            when 1 then coalesce(parts[1] -> 'text', array_to_json(parts)) else array_to_json(parts) end;
+    end if;
+end
+$$;
+comment on function mrprompt_internal.import_content(json, text, text) is
+    'The content of an imported message as it is kept: parts of the Assistants API become those of the chat format, a single text a string.';
+
+create function mrprompt_internal.import_message(thread mrprompt.threads, message json, details json, place text, next_position bigint)
+    returns text[]
+    language plpgsql set search_path = pg_catalog, pg_temp
+as $$
+declare
+    said_by constant text := message ->> 'role';
+    metadata jsonb := coalesce(nullif(coalesce(message -> 'metadata', details -> 'metadata')::text, 'null')::jsonb, '{}');
+    old_id constant text := coalesce(message ->> 'id', details ->> 'id');
+    made_at constant timestamptz := mrprompt_internal.import_time(coalesce(message -> 'created_at', details -> 'created_at'), thread.created_at);
+    calls constant json := nullif((message -> 'tool_calls')::text, 'null')::json;
+    cut constant text := coalesce(details ->> 'incomplete_reason', message -> 'incomplete_details' ->> 'reason');
+    said record;
+    notes text[] := '{}';
+begin
+    select * into said from mrprompt_internal.import_content(message -> 'content', said_by, message ->> 'refusal');
+    if said.content is null and said.refusal is null and calls is null then
+        return array['messages without content are left out'];
+    end if;
+    if said.content is not null then
+        perform mrprompt_internal.check_content(said.content, case said_by when 'tool' then 'assistant' else said_by end, place || '.content');
+    end if;
+    perform mrprompt_internal.check_metadata(metadata);
+    if length(old_id) <= 512 then
+        metadata := metadata || jsonb_build_object('message_id', old_id);
+    end if;
+    if json_typeof(message -> 'attachments') = 'array' and json_array_length(message -> 'attachments') > 0 then
+        notes := notes || 'attachments are not carried over'::text;
+    end if;
+    insert into mrprompt.messages (id, thread_id, position, user_id, role, status, incomplete_reason, content, refusal, reasoning, tool_calls, tool_call_id,
+        metadata, tokens, created_at)
+    values (mrprompt_internal.id_of_time(made_at), thread.id, next_position, thread.user_id, said_by, case when cut is null then 'completed' else 'incomplete' end,
+        cut, said.content, said.refusal, details ->> 'reasoning', calls, message ->> 'tool_call_id',
+        metadata, mrprompt_internal.message_tokens(said.content, calls), made_at);
+    return notes || said.note;
+end
+$$;
+comment on function mrprompt_internal.import_message(mrprompt.threads, json, json, text, bigint) is
+    'Adds an imported message to its new thread; answers what is to be said of it. PT400 and PT413, naming the place.';
+
+create function mrprompt_internal.check_tool_order(messages json, place text) returns integer
+    language plpgsql immutable set search_path = pg_catalog, pg_temp
+as $$
+declare
+    message record;
+    open_ text[] := '{}';
+    begun integer;
+    bad text;
+begin
+    for message in
+        select e.n::int as n, e.m ->> 'role' as role, e.m -> 'tool_calls' as calls, e.m ->> 'tool_call_id' as answers
+        from json_array_elements(messages) with ordinality e (m, n) where e.m ->> 'role' is distinct from 'system' order by e.n loop
+        bad := case
+            when message.role = 'tool' and not coalesce(message.answers = any (open_), false) then 'answers no call of a tool before it'
+            when message.role <> 'tool' and cardinality(open_) > 0 then 'comes before all calls of tools were answered'
+            when coalesce(json_typeof(message.calls), 'null') not in ('array', 'null') then 'has tool_calls that are no array'
+            when json_typeof(message.calls) = 'array' and exists (
+                select from json_array_elements(message.calls) c
+                where json_typeof(c) <> 'object' or c ->> 'id' is null or c -> 'function' ->> 'name' is null or c -> 'function' ->> 'arguments' is null)
+                then 'has a tool call without id, function.name and function.arguments' end;
+        if bad is not null then
+            raise exception using errcode = 'PT400', message = format('%s[%s] %s', place, message.n - 1, bad),
+                hint = 'Providers refuse such a conversation. Leave out the calls of tools and what they answered.';
+        end if;
+        if message.role = 'tool' then
+            open_ := array_remove(open_, message.answers);
+        elsif json_typeof(message.calls) = 'array' then
+            open_ := array(select c ->> 'id' from json_array_elements(message.calls) c);
+            begun := message.n;
+        end if;
+    end loop;
+    return case when cardinality(open_) > 0 then begun end;
+end
+$$;
+comment on function mrprompt_internal.check_tool_order(json, text) is
+    'PT400 unless each output of a tool follows its call. Answers from which message on (counted from 1) the last calls were not all answered; null: they were.';
+
+create function mrprompt_internal.import_thread(thread json, place text, acting uuid, room integer)
+    returns table (thread_id uuid, source_id text, messages integer, created boolean, notes text[])
+    language plpgsql set search_path = pg_catalog, pg_temp
+as $$
+declare
+    made mrprompt.threads;
+    listed json;
+    item record;
+    cut integer;
+    dated boolean;
+    backwards boolean;
+begin
+    if json_typeof(thread) is distinct from 'object' then
+        raise exception using errcode = 'PT400', message = place || ' is no object', hint = 'An export of export_thread(), or {"id": "thread_…", "messages": […]}';
+    end if;
+    source_id := coalesce(thread ->> 'id', thread ->> 'thread_id');
+    if length(source_id) > 512 then
+        raise exception using errcode = 'PT400', message = place || '.id has more than 512 characters';
+    end if;
+    select t.id into thread_id from mrprompt.threads t
+    where t.user_id = acting and t.deleted_at is null and (t.metadata ->> 'thread_id' = import_thread.source_id or t.id::text = import_thread.source_id)
+    order by t.id limit 1;
+    if found then
+        messages := 0; created := false; notes := array['it was there already'];
+        return next;
+        return;
+    end if;
+    listed := thread -> 'messages';
+    backwards := json_typeof(listed) = 'object';
+    listed := coalesce(case json_typeof(listed) when 'object' then listed -> 'data' when 'null' then null else listed end, '[]');
+    if json_typeof(listed) <> 'array' then
+        raise exception using errcode = 'PT400', message = place || '.messages is no array', detail = format('it is %s', json_typeof(listed));
+    elsif json_array_length(listed) > room then
+        raise exception using errcode = 'PT413', message = 'a call of import_threads() takes 100,000 messages at most', detail = format('%s has %s', place, json_array_length(listed)),
+            hint = 'Import fewer threads at a time.';
+    end if;
+    perform mrprompt_internal.check_metadata(nullif((thread -> 'metadata')::text, 'null')::jsonb);
+    made.created_at := mrprompt_internal.import_time(thread -> 'created_at', clock_timestamp());
+    made.id := mrprompt_internal.id_of_time(made.created_at);
+    made.user_id := acting;
+    insert into mrprompt.threads as t (id, user_id, title, metadata, created_at)
+    values (made.id, acting, mrprompt_internal.title_of(thread ->> 'title'),
+        coalesce(nullif((thread -> 'metadata')::text, 'null')::jsonb, '{}') || case when import_thread.source_id is null then '{}'
+            else jsonb_build_object('thread_id', import_thread.source_id) end, made.created_at);
+    -- Lists of the Assistants API begin with the newest.
+    select coalesce(bool_and(json_typeof(e -> 'created_at') = 'number'), false) into dated from json_array_elements(listed) e;
+    backwards := dated and (backwards or (listed -> 0 ->> 'created_at')::numeric > (listed -> -1 ->> 'created_at')::numeric);
+    if not dated then
+        cut := mrprompt_internal.check_tool_order(listed, place || '.messages');
+    end if;
+    notes := case when cut is not null then array['calls of tools that were not all answered are left out'] else '{}'::text[] end
+        || case when thread ->> 'tool_resources' is not null and thread ->> 'tool_resources' !~ '^\{\s*\}$' then 'tool_resources are not carried over' end;
+    messages := 0;
+    for item in
+        select e.message, format('%s.messages[%s]', place, e.n - 1) as place, thread -> 'details' -> (e.n - 1)::int as details
+        from json_array_elements(listed) with ordinality e (message, n)
+        where cut is null or e.n < cut
+        order by case when dated then (e.message ->> 'created_at')::numeric end, case when backwards then -e.n else e.n end
+    loop
+        if json_typeof(item.message) <> 'object' then
+            raise exception using errcode = 'PT400', message = item.place || ' is no object';
+        elsif item.message ->> 'role' in ('system', 'developer') then
+            notes := notes || 'system messages are left out: they belong into an agent''s instructions'::text;
+            continue;
+        elsif item.message ->> 'role' is distinct from 'tool' then
+            perform mrprompt_internal.check_role(item.message ->> 'role', item.place || '.role');
+        elsif dated then
+            raise exception using errcode = 'PT400', message = item.place || '.role is tool, which messages of the Assistants API are not';
+        end if;
+        notes := notes || mrprompt_internal.import_message(made, item.message, item.details, item.place, messages + 1);
+        if notes[cardinality(notes)] is distinct from 'messages without content are left out' then
+            messages := messages + 1;
+        end if;
+    end loop;
+    thread_id := made.id;
+    created := true;
+    notes := array(select distinct n from unnest(notes) n where n is not null order by n);
+    if made.created_at < mrprompt_internal.retention_cutoff('mrprompt.thread_retention')
+        and not exists (select from mrprompt.messages m where m.thread_id = made.id and m.created_at >= mrprompt_internal.retention_cutoff('mrprompt.thread_retention')) then
+        notes := notes || 'it is older than mrprompt.thread_retention, and goes soon'::text;
+    end if;
+    return next;
+end
+$$;
+comment on function mrprompt_internal.import_thread(json, text, uuid, integer) is 'One thread of import_threads(), of room messages at most.';
+
+create function mrprompt_internal.import_threads(threads json, user_id uuid)
+    returns table (thread_id uuid, source_id text, messages integer, created boolean, notes text[])
+    language plpgsql security definer set search_path = pg_catalog, pg_temp set enable_seqscan = off
+as $$
+declare
+    acting constant uuid := mrprompt_internal.acting_user(user_id);
+    room integer := 100000;
+    list json;
+    item record;
+    place text := 'threads';
+begin
+    list := case when json_typeof(threads) = 'object' then coalesce(threads -> 'data', json_build_array(threads)) else threads end;
+    if coalesce(json_typeof(list), 'null') <> 'array' then
+        raise exception using errcode = 'PT400', message = 'threads must be a thread, or a JSON array of threads',
+            detail = format('it is %s', coalesce(json_typeof(list), 'null')), hint = 'An export of export_thread(), or {"id": "thread_…", "messages": […]}';
+    end if;
+    -- Two imports at once would both find nothing there.
+    perform pg_advisory_xact_lock(hashtextextended('mrprompt import_threads ' || acting, 0));
+    for item in select e.thread, format('threads[%s]', e.n - 1) as place from json_array_elements(list) with ordinality e (thread, n) loop
+        place := item.place;
+        return query select * from mrprompt_internal.import_thread(item.thread, item.place, acting, room);
+        room := room - coalesce(json_array_length(case json_typeof(item.thread -> 'messages') when 'array' then item.thread -> 'messages'
+            when 'object' then item.thread -> 'messages' -> 'data' end), 0) - 1;
+    end loop;
+exception when data_exception then
+    raise exception using errcode = 'PT400', message = place || ' cannot be read', detail = sqlerrm,
+        hint = 'A time that is none, \u0000, or half a surrogate pair.';
+end
+$$;
+comment on function mrprompt_internal.import_threads(json, uuid) is 'import_threads() with the owner''s rights; judges the caller itself.';
+
+create function mrprompt.import_threads(threads json, user_id uuid default null)
+    returns table (thread_id uuid, source_id text, messages integer, created boolean, notes text[])
+    language sql volatile
+begin atomic
+    select i.thread_id, i.source_id, i.messages, i.created, i.notes from mrprompt_internal.import_threads(import_threads.threads, import_threads.user_id) i;
+end;
+comment on function mrprompt.import_threads(json, uuid) is
+    'Takes over threads, all or none: exports of export_thread(), or threads of the Assistants API with their messages (an array, or the list as it was '
+    'answered, newest first), one or an array, with 100,000 messages at most. They keep their times; the old id stays as thread_id in metadata, message_id '
+    'in each message''s; what was imported before, or is there still, is found by it (created false). notes: what could not be carried over. PT400, PT413.';
+
+grant execute on function mrprompt.export_thread, mrprompt_internal.import_threads, mrprompt.import_threads to mrprompt_user, mrprompt_admin;

@@ -1,0 +1,33 @@
+// The processes that run tools: how many there may be, how one is started, and how they are ended from
+// outside.
+#pragma once
+#include "pg/prelude.hpp"
+
+namespace mrprompt {
+
+inline constexpr char kToolProcess[] = "mrprompt tool";
+
+// At the commit of this transaction, starts a tool process for this database, unless there are plenty. May
+// raise.
+void start_tool_process_at_commit();
+
+// One of the places that mrprompt.max_tool_workers gives to this database. False: none is free. May raise.
+bool take_tool_place();
+void leave_tool_place();
+
+// Whether another process would find one now. May raise.
+bool tool_place_is_free();
+
+// Waits until no other process of this database is taking a call, and is the one until the transaction's end.
+void wait_for_turn_to_take();
+
+// A statement needs this database alone: a tool process must leave.
+bool tools_kept_out(Oid database);
+
+// Cancels what the tool process runs. False: this is none of this database.
+bool cancel_tool_process(int pid);
+
+// Ends the database's tool processes, save this one; how many there still are. Never raises.
+int end_tool_processes(Oid database);
+
+}  // namespace mrprompt

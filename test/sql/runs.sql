@@ -1,0 +1,197 @@
+-- Runs, as their user, a fetcher and house-keeping see them.
+\set QUIET on
+\i test/helpers.sql
+\set QUIET off
+\pset format unaligned
+\pset tuples_only on
+select t.reset(), t.be('ann'), t.hello('f');
+
+-- A run's model call, claimed and answered by hand. Steps are told by their number; ids show as names.
+create or replace function t.answer_run(run uuid, answer jsonb, result text default 'succeeded', more jsonb default '{}') returns text language plpgsql as $$
+declare
+    job json;
+    left_ json;
+begin
+    select c.body -> 'jobs' -> 0 into job from mrprompt_internal.claim((t.args('f') || '{"room": 1, "bytes": 1000000}')::json) c;
+    if job ->> 'request' is distinct from (select r.request_id::text from mrprompt.runs r where r.id = run) then
+        return 'the run has no request that a claim finds';
+    end if;
+    left_ := mrprompt_internal.settle((t.args('f') || jsonb_build_object('outcomes', jsonb_build_array(jsonb_build_object(
+        'request', job ->> 'request', 'attempt', job -> 'attempt', 'result', result, 'response', answer,
+        'usage', case when result = 'succeeded' then '{"prompt_tokens": 10, "completion_tokens": 4}'::jsonb end) || more)))::json);
+    return job ->> 'payload';
+end $$;
+create or replace function t.calls(variadic names text[]) returns jsonb language sql as $$
+    select jsonb_build_object('finish_reason', 'tool_calls', 'tool_calls', jsonb_agg(jsonb_build_object('id', 'call_' || n, 'type', 'function',
+        'function', jsonb_build_object('name', name, 'arguments', '{"n": ' || n || '}')) order by n))
+    from unnest(names) with ordinality u (name, n) $$;
+create or replace function t.says(text) returns jsonb language sql as $$ select jsonb_build_object('content', $1, 'finish_reason', 'stop') $$;
+create or replace function t.state(run uuid) returns text language sql as $$
+    select concat_ws(' ', r.status, r.incomplete_reason, r.last_error ->> 'code', 'steps=' || r.steps, 'tokens=' || r.prompt_tokens || '+' || r.completion_tokens,
+        (select string_agg(c -> 'function' ->> 'name', ',') from json_array_elements(r.required_action -> 'submit_tool_outputs' -> 'tool_calls') c),
+        (select 'approve ' || string_agg(c -> 'function' ->> 'name', ',') from json_array_elements(r.required_action -> 'approve_tool_calls' -> 'tool_calls') c))
+    from mrprompt.get_run(run) r $$;
+create or replace function t.events(run uuid, after bigint default 0) returns setof text language sql as $$
+    select event || coalesce(': ' || coalesce(data -> 'delta' -> 'content' -> 0 -> 'text' ->> 'value', data -> 'delta' -> 'content' -> 0 ->> 'refusal'), '')
+    from mrprompt.stream_run(run, after, '0') order by seq $$;
+create or replace function t.thread(id uuid) returns setof text language sql as $$
+    select concat_ws(' ', coalesce(position::text, 'waits'), role, content, 'calls ' || (
+            select string_agg(c -> 'function' ->> 'name', ',') from json_array_elements(tool_calls) c), tool_call_id, incomplete_reason)
+    from mrprompt.messages m where m.thread_id = thread.id order by m.position, m.id $$;
+
+\echo # a run answers by the instructions of its agent, over the thread, and its answer becomes a message
+select mrprompt.create_agent('curator', instructions => 'Be kind.', provider => 'fake', model => 'fake-1') as curator \gset
+select mrprompt.create_thread('[{"role": "user", "content": "Hello"}]') as thread \gset
+select mrprompt.create_run(:'thread', :'curator', additional_instructions => 'Be brief.') as run \gset
+select t.state(:'run');
+select t.answer_run(:'run', t.says('Hi.'));
+select t.state(:'run');
+select t.thread(:'thread');
+select agent_name, stream, payload, messages_from from mrprompt.requests;
+
+\echo # its events are named as the Assistants stream named them
+select t.events(:'run');
+\echo # and can be followed from any of them on
+select count(*) from (select 1 from mrprompt.stream_run(:'run', 0, '0')) e;
+select count(*) from (select s.seq from mrprompt.stream_run(:'run', 0, '0') s offset 3 limit 1) a, lateral mrprompt.stream_run(:'run', a.seq, '0') e;
+
+\echo # the next run of the thread knows what was said
+select mrprompt.create_message(:'thread', 'And now?') is not null as said;
+select mrprompt.create_run(:'thread', :'curator', instructions => 'Be strict.', model => 'fake-2', temperature => 0.4, top_p => 0.8,
+    additional_messages => '[{"role": "user", "content": "Quick!", "metadata": {"from": "app"}}]') as run \gset
+select t.answer_run(:'run', t.says('Now.'));
+select model from mrprompt.requests where run_id = :'run';
+
+\echo # a thread has one active run: another, or a message, is refused, or waits behind it, as asked
+select mrprompt.create_message(:'thread', 'one') is not null as said;
+select mrprompt.create_run(:'thread', :'curator') as run \gset
+select t.why(format('select mrprompt.create_run(%L, %L)', :'thread', :'curator'));
+select t.why(format('select mrprompt.create_message(%L, %L)', :'thread', 'two'));
+select mrprompt.create_message(:'thread', 'two', when_busy => 'queue') is not null as said;
+select mrprompt.create_run(:'thread', :'curator', when_busy => 'queue') as second \gset
+select mrprompt.create_message(:'thread', 'three', when_busy => 'queue') is not null as said;
+select t.thread(:'thread') offset 5;
+select t.answer_run(:'run', t.says('First.'));
+select t.thread(:'thread') offset 5;
+select t.answer_run(:'second', t.says('Second.'));
+select t.thread(:'thread') offset 5;
+
+\echo # client tools: the run requires an action, and goes on with all outputs, in one call
+select mrprompt.create_agent('mentor', provider => 'fake', model => 'fake-1', tools => '[
+    {"type": "function", "function": {"name": "get_weather", "parameters": {"type": "object"}}}, {"type": "function", "function": {"name": "get_time"}}]') as mentor \gset
+select thread_id as thread, run_id as run from mrprompt.create_thread_and_run(:'mentor', '[{"role": "user", "content": "weather and time?"}]',
+    tool_choice => '"required"', parallel_tool_calls => true) \gset
+select t.answer_run(:'run', t.calls('get_weather', 'get_time'));
+select t.state(:'run');
+select expires_at between now() + interval '9 minutes' and now() + interval '10 minutes' from mrprompt.get_run(:'run');
+select s.type, s.status, s.step_details from mrprompt.list_run_steps(:'run') s;
+select o, w
+from unnest(array['{}', '[{"tool_call_id": "call_1"}]', '[{"tool_call_id": "call_1", "output": "x"}]',
+    '[{"tool_call_id": "call_1", "output": "x"}, {"tool_call_id": "call_2", "output": "x"}, {"tool_call_id": "call_3", "output": "x"}]',
+    '[{"tool_call_id": "call_1", "output": "x"}, {"tool_call_id": "call_1", "output": "y"}, {"tool_call_id": "call_2", "output": "x"}]']) o, t.why(format('select mrprompt.submit_tool_outputs(%L, %L)', :'run', o)) w where w not like 'hint%';
+select mrprompt.submit_tool_outputs(:'run', '[{"tool_call_id": "call_2", "output": "noon"}, {"tool_call_id": "call_1", "output": {"sky": "blue"}}]');
+select t.state(:'run');
+select t.why(format('select mrprompt.submit_tool_outputs(%L, %L)', :'run', '[]'));
+\echo # what was forced for the first call is not forced again
+select t.answer_run(:'run', t.says('Blue at noon.'));
+select t.state(:'run');
+select t.thread(:'thread');
+select t.events(:'run');
+
+\echo # a model that calls what is not there, or in words that are no JSON, is told so and tries again
+select thread_id as thread, run_id as run from mrprompt.create_thread_and_run(:'mentor', '[{"role": "user", "content": "?"}]') \gset
+select t.answer_run(:'run', '{"finish_reason": "tool_calls", "tool_calls": [{"id": "", "type": "function", "function": {"name": "no_such", "arguments": "{}"}},
+    {"id": "", "type": "function", "function": {"name": "get_time", "arguments": "{broken"}}]}') is not null as answered;
+select name, kind, status, output, call_id like 'call_%' as has_an_id from mrprompt.tool_calls where run_id = :'run' order by place;
+select regexp_replace(t.answer_run(:'run', t.says('Sorry.')), 'call_[0-9a-f]{32}', 'call_…', 'g');
+select t.state(:'run');
+
+\echo # a run is cancelled at once where nothing is in flight
+select thread_id as thread, run_id as run from mrprompt.create_thread_and_run(:'mentor', '[{"role": "user", "content": "?"}]') \gset
+select t.answer_run(:'run', t.calls('get_time')) is not null as answered;
+select mrprompt.cancel_run(:'run');
+select t.state(:'run');
+\echo # its calls are answered for it, so that the thread can go on
+select t.thread(:'thread');
+select mrprompt.create_run(:'thread', :'mentor') is not null as goes_on;
+select mrprompt.cancel_run(:'run');
+
+\echo # and through its request where a model call is under way; what was written stays, as incomplete
+select thread_id as thread, run_id as run from mrprompt.create_thread_and_run(:'curator', '[{"role": "user", "content": "?"}]') \gset
+delete from mrprompt_internal.queue where request_id <> (select request_id from mrprompt.runs where id = :'run');
+select c.body -> 'jobs' -> 0 ->> 'attempt' as attempt from mrprompt_internal.claim((t.args('f') || '{"room": 1, "bytes": 1000000}')::json) c;
+select t.state(:'run');
+select mrprompt.cancel_run(:'run');
+select t.state(:'run');
+select json_array_length(t.heartbeat('f', json_build_array(json_build_array(request_id, 1))) -> 'cancel') as to_cancel, request_id as request from mrprompt.runs where id = :'run' \gset
+select :to_cancel as cancels_on_the_wire;
+select mrprompt_internal.settle((t.args('f') || jsonb_build_object('outcomes', jsonb_build_array(jsonb_build_object('request', :'request', 'attempt', 1, 'result', 'cancelled',
+    'response', t.says('I was about to'), 'usage', '{"prompt_tokens": 5, "completion_tokens": 4, "estimated": true}'::jsonb))))::json)::jsonb -> 'busy' as busy;
+select t.state(:'run');
+select t.thread(:'thread');
+
+\echo # what a request fails of is the last_error of the run
+select thread_id as thread, run_id as run from mrprompt.create_thread_and_run(:'curator', '[{"role": "user", "content": "?"}]') \gset
+select t.answer_run(:'run', null, 'failed', '{"http_status": 429, "error": {"status": 429, "type": "insufficient_quota", "message": "You are broke."}}') is not null as answered;
+select t.state(:'run'), last_error from mrprompt.get_run(:'run');
+select t.why(format('select mrprompt.retry_request(%L)', id)) from mrprompt.requests where run_id = :'run';
+
+\echo # answers that are cut end the run as incomplete; so do totals over the whole run, and the limits of its agent
+select thread_id as thread, run_id as run from mrprompt.create_thread_and_run(:'curator', '[{"role": "user", "content": "?"}]') \gset
+select t.answer_run(:'run', '{"content": "To be cont", "finish_reason": "length"}') is not null as answered;
+select t.state(:'run');
+select thread_id as thread, run_id as run from mrprompt.create_thread_and_run(:'mentor', '[{"role": "user", "content": "?"}]', limits => '{"max_steps": 1}') \gset
+select t.answer_run(:'run', t.calls('get_time')) is not null as answered;
+select mrprompt.submit_tool_outputs(:'run', '[{"tool_call_id": "call_1", "output": "noon"}]');
+select t.state(:'run');
+select thread_id as thread, run_id as run from mrprompt.create_thread_and_run(:'mentor', '[{"role": "user", "content": "?"}]', max_completion_tokens => 256) \gset
+select t.answer_run(:'run', t.calls('get_time'), more => '{"usage": {"prompt_tokens": 10, "completion_tokens": 300}}');
+select mrprompt.submit_tool_outputs(:'run', '[{"tool_call_id": "call_1", "output": "noon"}]');
+select t.state(:'run');
+select thread_id as thread, run_id as run from mrprompt.create_thread_and_run(:'mentor', '[{"role": "user", "content": "?"}]', limits => '{"max_calls_per_tool": 1}') \gset
+select t.answer_run(:'run', t.calls('get_time', 'get_time')) is not null as answered;
+select status, output from mrprompt.tool_calls where run_id = :'run' order by place;
+select mrprompt.cancel_run(:'run');
+
+\echo # the thread is sent as far as asked for: the newest messages, or as many as fit, without the middle
+select mrprompt.create_thread((select json_agg(json_build_object('role', case n % 2 when 1 then 'user' else 'assistant' end, 'content', 'message ' || n || repeat(' x', 50)) order by n)
+    from generate_series(1, 99) n)) as thread \gset
+create or replace function t.sent(thread uuid, agent uuid, truncation text default null, last_messages int default null, max_prompt_tokens bigint default null) returns text language plpgsql as $$
+declare run uuid; places text;
+begin
+    run := mrprompt.create_run(thread, agent, truncation => truncation, last_messages => last_messages, max_prompt_tokens => max_prompt_tokens);
+    places := (select coalesce(string_agg(messages_from::text, ''), 'nothing') from mrprompt.requests where run_id = run);
+    places := places || coalesce(' ' || (select incomplete_reason from mrprompt.runs where id = run), '');
+    perform mrprompt.cancel_run(run), mrprompt_internal.tend((t.args('f') || '{"limit": 100}')::json);
+    return places;
+end $$;
+select t.sent(:'thread', :'curator') as all_of_it, t.sent(:'thread', :'curator', last_messages => 3) as last_three,
+    t.sent(:'thread', :'curator', 'auto', max_prompt_tokens => 1000) as the_middle_left_out;
+select t.why(format('select mrprompt.create_run(%L, %L, max_prompt_tokens => 10)', :'thread', :'curator'));
+select mrprompt.create_message(:'thread', repeat('long ', 2000)) is not null as said;
+select t.sent(:'thread', :'curator', max_prompt_tokens => 256) as does_not_fit;
+
+\echo # a run whose user does not answer expires, and its thread is free
+select thread_id as thread, run_id as run from mrprompt.create_thread_and_run(:'mentor', '[{"role": "user", "content": "?"}]', limits => '{"tool_wait_seconds": 60}') \gset
+delete from mrprompt_internal.queue where request_id <> (select request_id from mrprompt.runs where id = :'run');
+select t.answer_run(:'run', t.calls('get_time')) is not null as answered;
+update mrprompt.runs set expires_at = now() where id = :'run';
+select regexp_replace(t.why(format('select mrprompt.submit_tool_outputs(%L, %L)', :'run', '[{"tool_call_id": "call_1", "output": "noon"}]')), 'at [A-Z].*', 'at …');
+select mrprompt.create_message(:'thread', 'Never mind.') is not null as said;
+select t.state(:'run');
+select t.thread(:'thread');
+
+\echo # whose run it is, decides who sees it and who may do something with it
+select t.be('bob');
+grant usage on schema t to mrprompt_user;
+set role mrprompt_user;
+select count(*) from mrprompt.runs;
+select t.state from t.try(format('select mrprompt.get_run(%L)', :'run')) t union all select t.state from t.try(format('select mrprompt.cancel_run(%L)', :'run')) t
+union all select t.state from t.try(format('select mrprompt.create_run(%L, %L)', :'thread', :'curator')) t
+union all select t.state from t.try(format('select mrprompt.submit_tool_outputs(%L, %L)', :'run', '[]')) t
+union all select t.state from t.try(format('select mrprompt.approve_tool_calls(%L)', :'run')) t
+union all select t.state from t.try(format('select * from mrprompt.list_run_steps(%L)', :'run')) t
+union all select t.state from t.try(format('select * from mrprompt.stream_run(%L)', :'run')) t
+union all select t.state from t.try('insert into mrprompt.runs select * from mrprompt.runs') t
+union all select t.state from t.try('select * from mrprompt_internal.run_identities') t;
+reset role;

@@ -1,0 +1,181 @@
+-- Tools that are SQL functions: registered by an admin, described to models, and the statements that call them.
+set client_min_messages = warning;
+\ir ../helpers.sql
+set client_min_messages = notice;
+set search_path = public;
+create schema shop;
+grant usage on schema shop to public;
+create role tools_admin; grant mrprompt_admin, mrprompt_user to tools_admin; grant usage on schema t to tools_admin;
+create role tools_user; grant mrprompt_user to tools_user; grant usage on schema t to tools_user;
+
+\echo the example of the manual
+create table shop.achievements (user_id uuid, title text, earned date);
+create function shop.get_user_achievements(since date default null, max_rows integer default 20) returns table (title text, earned date)
+    language sql stable as $$
+    select a.title, a.earned from shop.achievements a
+    where a.user_id = mrprompt.current_user_id() and a.earned >= coalesce(since, '-infinity') order by a.earned desc limit max_rows $$;
+comment on function shop.get_user_achievements is $$What the user has achieved, newest first.
+@param since only what was earned on this day or later
+@param max_rows how many at most$$;
+set role tools_admin;
+select jsonb_pretty(mrprompt.register_tool('get_user_achievements', 'shop.get_user_achievements')::jsonb);
+select jsonb_pretty(mrprompt.register_tool('get_user_achievements', 'shop.get_user_achievements(date, integer)', strict => true)::jsonb);
+reset role;
+select name, function, description, writes, needs_approval, strict, timeout, max_output, search_path, enabled from mrprompt.tools;
+\echo it is audited
+select action, object_type, object_id, changed - 'parameters' as changed from mrprompt.audit_log where object_type = 'tool' order by id;
+
+\echo every type has a schema
+create type shop.mood as enum ('good', 'bad "so so"');
+create domain shop.level as integer check (value between 1 and 9);
+comment on domain shop.level is 'from 1 to 9';
+create type shop.place as (x integer, y numeric, tags text[]);
+comment on column shop.place.x is 'eastward';
+create table shop.branches (id bigint generated always as identity, name text not null, at shop.place, mood shop.mood not null);
+select t::regtype as type, mrprompt_internal.type_schema(t::regtype) as schema from unnest(array[
+    'smallint', 'integer', 'bigint', 'numeric', 'real', 'double precision', 'boolean', 'text', 'varchar', 'char', 'name', 'uuid',
+    'timestamptz', 'timestamp', 'date', 'time', 'timetz', 'interval', 'json', 'jsonb', 'bytea', 'inet', 'int4range', 'integer[]', 'jsonb[]',
+    'shop.mood', 'shop.level', 'shop.level[]', 'shop.place', 'shop.place[]', 'shop.branches']) t;
+\echo strict schemas require everything; what has a default may be null
+create function shop.strict_args(a integer, m shop.mood default 'good', p shop.place default null, inout io text default 'x', out o integer)
+    language sql as $$ select io, 1 $$;
+select jsonb_pretty(mrprompt_internal.function_schema('shop.strict_args'::regproc, true)::jsonb);
+select mrprompt_internal.function_schema('shop.strict_args'::regproc)::jsonb -> 'required' as required_otherwise;
+\echo PostgreSQL takes no defaults by name where an argument is variadic
+create function shop.tagged(a integer default 1, variadic tags text[] default '{}') returns text language sql as $$ select a || array_to_string(tags, ',') $$;
+select mrprompt_internal.function_schema('shop.tagged'::regproc);
+
+\echo what cannot be registered
+create function shop.twice(a integer) returns integer language sql as $$ select 2 * a $$;
+create function shop.twice(a text) returns text language sql as $$ select a || a $$;
+create function shop.unnamed(integer) returns integer language sql as $$ select 1 $$;
+create function shop.silent() returns integer language sql as $$ select 1 $$;
+create function shop.some_record() returns record language sql as $$ select 1, 2 $$;
+create function shop.any_type(a anyelement) returns integer language sql as $$ select 1 $$;
+create function shop.on_change() returns trigger language plpgsql as $$ begin return null; end $$;
+create function shop.takes_json(j jsonb) returns integer language sql as $$ select 1 $$;
+create procedure shop.do_it() language sql as $$ select 1 $$;
+create aggregate shop.total(integer) (sfunc = int4pl, stype = integer);
+set role tools_admin;
+select t.why($$select mrprompt.register_tool('a', 'shop.twice', 'x')$$);
+select t.why($$select mrprompt.register_tool('a', 'shop.absent', 'x')$$);
+select t.why($$select mrprompt.register_tool('a', 'shop.twice(', 'x')$$);
+select t.why($$select mrprompt.register_tool('a', 'nowhere.f(integer)', 'x')$$);
+select t.why($$select mrprompt.register_tool('a', 'shop.twice(no_type)', 'x')$$);
+select t.why($$select mrprompt.register_tool('a', null, 'x')$$);
+select t.why($$select mrprompt.register_tool('no spaces', 'shop.silent', 'x')$$);
+select t.why($$select mrprompt.register_tool('a', 'shop.silent')$$);
+select t.why(format('select mrprompt.register_tool(%L, %L, %L)', 'a', f, 'x')) from unnest(array['shop.unnamed', 'shop.some_record', 'shop.any_type', 'shop.on_change',
+    'shop.do_it', 'shop.total', 'now', 'mrprompt.cancel_request', 'mrprompt_internal.acting_user']) f;
+select t.why(format('select mrprompt.register_tool(%L, %L, %L, allow_any => true)', 'a', f, 'x')) from unnest(array['mrprompt_internal.acting_user', 'shop.total']) f;
+select t.why($$select mrprompt.register_tool('a', 'shop.takes_json', 'x', strict => true)$$);
+select t.why($$select mrprompt.register_tool('a', 'shop.silent', 'x', timeout => '2 hours')$$);
+select t.why($$select mrprompt.register_tool('a', 'shop.silent', 'x', max_output => 1)$$);
+\echo on purpose
+select mrprompt.register_tool('the_time', 'now', 'The time.', allow_any => true);
+\echo the search_path of who registers finds it, and is that of its calls
+set search_path = shop, public;
+select mrprompt.register_tool('twice', 'twice(integer)', 'Doubles a number.');
+reset search_path;
+select function, search_path from mrprompt.tools where name = 'twice';
+\echo a function with the rights of its owner is said to be one
+reset role;
+create function shop.definer() returns integer language sql security definer as $$ select 1 $$;
+select mrprompt.register_tool('definer', 'shop.definer', 'x');
+\echo who is no admin registers nothing
+set role tools_user;
+select t.why($$select mrprompt.register_tool('a', 'shop.silent', 'x')$$);
+select t.why($$select mrprompt.unregister_tool('the_time')$$);
+\echo and sees what he may execute
+reset role;
+revoke execute on function shop.twice(integer) from public;
+set role tools_user;
+select name, function from mrprompt.list_tools();
+reset role;
+\echo unregistered
+select mrprompt.unregister_tool('definer'), mrprompt.unregister_tool('definer') as again;
+
+\echo what the tools of an agent become
+select jsonb_pretty(mrprompt_internal.tool_definitions('["twice", "absent", {"type": "function", "function": {"name": "open_door", "parameters": {}}}, 3]')::jsonb);
+update mrprompt.tools set enabled = false where name = 'the_time';
+select mrprompt_internal.tool_definitions('["absent", "the_time"]') is null as none, mrprompt_internal.tool_definitions('[]') is null as empty,
+    mrprompt_internal.tool_definitions(null) is null as nothing, mrprompt_internal.tool_definitions('"twice"') is null as no_array;
+update mrprompt.tools set needs_approval = true where name = 'twice';
+select name, k.* from unnest(array['twice', 'open_door', 'the_time', 'definer', 'get_user_achievements']) name,
+    mrprompt_internal.call_kind('["twice", "the_time", {"type": "function", "function": {"name": "open_door"}}]', name) k;
+select * from mrprompt_internal.call_kind(null, 'twice');
+
+\echo the statements of calls
+create function shop.statement(function text, arguments json, strict boolean default false) returns setof text language plpgsql as $$
+declare
+    tool mrprompt.tools;
+    said text; more text;
+begin
+    tool.name = 'it';
+    tool.function = function::regprocedure;
+    tool."strict" = statement."strict";
+    return query select s.statement from mrprompt_internal.tool_statement(tool, arguments) s;
+exception when others then
+    get stacked diagnostics said = message_text, more = pg_exception_detail;
+    return next format('%s: %s (%s)', sqlstate, said, more);
+end $$;
+create function shop."Odd ""Name"(";drop table x" integer, "select" character) returns text language sql as $$ select 'x' $$;
+create function shop.nothing(a integer) returns void language sql as $$ select $$;
+select shop.statement(c.function, c.arguments, c.strict) from (values
+    (1, 'shop.get_user_achievements(date,integer)', '{}'::json, false),
+    (2, 'shop.get_user_achievements(date,integer)', '{"since": "2026-01-01"}', false),
+    (3, 'shop.get_user_achievements(date,integer)', '{"since": null, "max_rows": 3}', false),
+    (4, 'shop.get_user_achievements(date,integer)', '{"since": null, "max_rows": 3}', true),
+    (5, 'shop."Odd ""Name"(integer, character)', '{";drop table x": 1, "select": "y"}', false),
+    (6, 'shop.tagged(integer, text[])', '{"a": 1, "tags": ["x", "y"]}', false),
+    (7, 'shop.twice(integer)', '{"a": 4}', false),
+    (8, 'shop.nothing(integer)', '{"a": 4}', false),
+    (9, 'shop.strict_args(integer, shop.mood, shop.place, text)', '{"a": 1}', false),
+    (10, 'shop.twice(integer)', '{}', false),
+    (11, 'shop.twice(integer)', '{"a": 1, "b; --": 2}', false),
+    (12, 'shop.twice(integer)', '[1]', false),
+    (13, 'shop.twice(integer)', 'null', false)) c (place, function, arguments, strict) order by place;
+\echo a function that is gone
+select t.why($$select mrprompt_internal.tool_statement(row('it', 'shop.gone(integer)', '', '{}', false, false, false, '1s', 100, '', true, null, null)::mrprompt.tools, '{}')$$);
+select t.why($$select mrprompt_internal.tool_statement(row('it', 'gone.f(gone.type)', '', '{}', false, false, false, '1s', 100, '', true, null, null)::mrprompt.tools, '{}')$$);
+
+\echo whose turn it is: of the users with the fewest calls under way, the oldest
+create function shop.queue(who text, status text default 'queued') returns void language sql as $$
+    insert into mrprompt.tool_calls (run_id, user_id, step_id, call_id, place, name, arguments, kind, status, started_at)
+    values (gen_random_uuid(), ('00000000-0000-4000-8000-00000000000' || who)::uuid, gen_random_uuid(), 'c', 0, 'twice', who, 'sql', status, clock_timestamp()) $$;
+create function shop.next() returns text language sql as $$ select c.arguments from mrprompt.tool_calls c where c.id = mrprompt_internal.next_tool_call() $$;
+begin;  -- rolled back before a process could take them
+select shop.next() is null as nobody;
+select shop.queue('1'), shop.queue('1'), shop.queue('2'), shop.queue('3');
+select shop.next();
+update mrprompt.tool_calls set status = 'running', started_at = clock_timestamp() where id = mrprompt_internal.next_tool_call();
+select shop.next();
+update mrprompt.tool_calls set status = 'running', started_at = clock_timestamp() where id = mrprompt_internal.next_tool_call();
+select shop.next();
+update mrprompt.tool_calls set status = 'cancelled' where id = mrprompt_internal.next_tool_call();
+select shop.next() as of_who_has_one_already;
+select shop.queue('1', 'running'), shop.queue('1', 'running');
+select shop.next() is null as one_user_leaves_a_worker_to_the_others;
+
+\echo calls whose process is gone
+select mrprompt_internal.mend_tool_calls(10) as too_early;
+update mrprompt.tool_calls set started_at = clock_timestamp() - interval '3 seconds', tries = case arguments when '1' then 1 else 2 end where status = 'running';
+insert into mrprompt_internal.tool_processes select id, tries, 1 from mrprompt.tool_calls where status = 'running' order by id limit 1;
+insert into mrprompt_internal.tool_processes values (gen_random_uuid(), 1, 1);
+savepoint before;
+select mrprompt_internal.mend_tool_calls(10);
+select arguments, status, tries, output from mrprompt.tool_calls order by id;
+select count(*) as processes, (select count(*) from mrprompt_internal.run_work) as runs_to_go_on from mrprompt_internal.tool_processes;
+rollback to before;
+-- The server was not down since: they took too long.
+update mrprompt.tool_calls set started_at = pg_postmaster_start_time() + interval '1 ms' where status = 'running';
+update mrprompt.tools set timeout = '1 ms' where name = 'twice';
+select mrprompt_internal.mend_tool_calls(10);
+select arguments, status, tries, output from mrprompt.tool_calls where status = 'failed' order by id;
+rollback;
+set client_min_messages = warning;
+drop schema shop cascade;
+delete from mrprompt.tool_calls;
+drop owned by tools_admin, tools_user;
+drop role tools_admin, tools_user;
+select t.reset();
