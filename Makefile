@@ -13,7 +13,7 @@ SQL_PARTS    = roles functions users providers prices import_prices keys rotatio
                threads messages thread_search thread_export \
                runs tool_schema tools tool_runner \
                claim append settle recompute verify tend chat read \
-               run_payload advance create_run read_runs stream_run \
+               run_payload run_ends run_steps advance create_run read_runs stream_run \
                admin status profile attempts batches dead_letters audit rollups usage_views remove_threads retention reports check_usage forget enable_supabase dump privileges
 INSTALL_SQL  = sql/$(EXTENSION)--$(EXTVERSION).sql
 # Released scripts lie in sql/upgrade as they were; the upgrade to this version is made from its part there.

@@ -1,9 +1,10 @@
 #!/bin/bash
 # `make bench`: figures beside the machine's own ceilings, from one run.
 #
-#   bench/run.sh [queue] [budgets] [slow] [mixed] [streams] [latency] [history] [seal] [dashboards]      (default: all)
+#   bench/run.sh [queue] [budgets] [slow] [mixed] [streams] [latency] [runs] [history] [seal] [dashboards]      (default: all)
 #
 # BENCH_QUEUE, BENCH_SLOW, BENCH_STREAMS, BENCH_HISTORY: how many requests (default 40000, 1000, 10000, 1000000).
+# BENCH_RUNS, BENCH_THREAD: how many runs, and how many messages the long thread of some has (default 300, 100000).
 # BENCH_LEDGER: how many rows of the ledger the dashboards are about (default 10000000: minutes, and 8 GB of disk).
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -13,11 +14,13 @@ mkdir -p build
 { make -j"$(nproc)" all build/fake-provider build/curl-loop build/seal-loop && as_root env PATH="$PATH" PG_CONFIG="${PG_CONFIG:-pg_config}" make install; } >build/build.log 2>&1 ||
     { tail -n 30 build/build.log >&2; exit 1; }
 
-[ $# -gt 0 ] || set -- queue budgets slow mixed streams latency history seal dashboards
+[ $# -gt 0 ] || set -- queue budgets slow mixed streams latency runs history seal dashboards
 queue=${BENCH_QUEUE:-40000}
 slow=${BENCH_SLOW:-1000}
 streams=${BENCH_STREAMS:-10000}
 history=${BENCH_HISTORY:-1000000}
+runs=${BENCH_RUNS:-300}
+long=${BENCH_THREAD:-100000}
 ledger=${BENCH_LEDGER:-10000000}
 ulimit -n "$(ulimit -Hn)"
 
@@ -76,7 +79,7 @@ sql -c "insert into mrprompt.providers (name, protocol, base_url, allow_http, al
             ('fake', 'openai', '$base/v1', true, true, null), ('tls', 'openai', '$tls/v1', false, true, '$place/certificates/tls.crt')" \
     -c "insert into mrprompt.prices (provider, model, input, output) values ('fake', 'm', 0.000001, 0.000002)" \
     -c 'create role fetcher_login login in role mrprompt_fetcher'
-sql -f bench/probes.sql -f bench/ceiling.sql -f bench/dashboards.sql
+sql -f bench/probes.sql -f bench/ceiling.sql -f bench/runs.sql -f bench/dashboards.sql
 
 # --- what the measurements share -----------------------------------------------------------------------------
 
@@ -273,6 +276,67 @@ bench_history() {
     row "with $((queue * 3)) requests in the tables at most" "$before"
     row "with $history more" "$after"
     row '  ratio' "$(ratio "$after" "$before")"
+}
+
+# compacted: bytes of mrprompt's tables and indexes, without what is dead in them.
+compacted() {
+    sql -c "select format('vacuum full %s;', c.oid::regclass) from pg_class c where c.relnamespace in ('mrprompt'::regnamespace, 'mrprompt_internal'::regnamespace) and c.relkind = 'r'" | sql
+    sql -c 'select bench_bytes_of_all()'
+}
+each() { awk -v a="$1" -v b="$2" -v n="$3" 'BEGIN {printf "%.0f", (b - a) / n}'; }
+# supervised on|off: whether the fetcher is there; without it, those of the bench are.
+supervised() {
+    sql -c "alter system set mrprompt.local_fetcher = $1" -c 'select pg_reload_conf()' >/dev/null
+    [ "$1" = on ] || until [ "$(sql -c 'select count(*) from mrprompt_internal.fetchers')" = 0 ]; do sleep 0.1; done
+}
+
+bench_runs() {
+    local agent few many n how ceiling before after tools='[{"type": "function", "function": {"name": "ask_user"}}]'
+    section "Agents' runs, ms each, without their provider" runs
+    supervised off
+    agent=$(sql -c "select mrprompt.create_agent('bench', provider => 'fake', model => 'm', tools => '$tools')")
+    few=$(sql -c 'select bench_thread(100)')
+    many=$(sql -c "select bench_thread($long)")
+    sql -c 'vacuum analyze mrprompt.messages' -c checkpoint
+    for how in "null, 10|last_messages => 10" "'auto', null|truncation => 'auto'"; do
+        IFS='|' read -r after n <<<"$(sql -c "call bench_create_run('$agent', array['$few', '$many']::uuid[], ${how%|*}, 100)")"
+        row "create_run(${how#*|}) on 100 messages: sends ${n% *}" "${after% *}"
+        row "  on $long: sends ${n#* }" "${after#* }"
+        row '  ratio' "$(ratio "${after#* }" "${after% *}")"
+    done
+    row 'ceiling: one row and its commit' "$(sql -c 'call bench_insert(1000)')"
+
+    # The first round fills the caches.
+    sql -c "call bench_steps(null, false, 100)" -c "call bench_steps('$agent', true, 100)" >/dev/null
+    row "$runs plain chats: to queue, to claim, to settle" "$(sql -c "call bench_steps(null, false, $runs)")"
+    row "$runs runs of one step" "$(sql -c "call bench_steps('$agent', false, $runs)")"
+    row "$runs runs with a client tool: the same, and submit_tool_outputs" "$(sql -c "call bench_steps('$agent', true, $runs)")"
+
+    before=$(compacted)
+    sql -c "select bench_thread(10000)" >/dev/null
+    after=$(compacted)
+    row 'bytes of a message of 190 characters' "$(each "$before" "$after" 10000)"
+    for n in 10 1000; do
+        many=$(sql -c "select bench_thread($n)")
+        before=$(compacted)
+        sql -c "call bench_runs('$agent', '$many', $runs)"
+        after=$(compacted)
+        row "bytes of a run of one step and its answer, thread of $n" "$(each "$before" "$after" "$runs")"
+    done
+    row '  what its request sends / keeps' "$(sql -F ' / ' -c "select octet_length(mrprompt_internal.run_payload(r, q.messages_from)::text), octet_length(q.payload::text)
+        from mrprompt.runs r join mrprompt.requests q on q.run_id = r.id where r.thread_id = '$many' order by r.id desc limit 1")"
+
+    supervised on
+    sql -c 'create role bench_app login in role mrprompt_user' -c "select mrprompt.add_user(login_role => 'bench_app')" -c "select mrprompt.register_tool('bench_tool', 'public.bench_tool', 'A tool.')" >/dev/null
+    agent=$(sql -U bench_app -c "select mrprompt.create_agent('bench', provider => 'fake', model => 'm', tools => '[\"bench_tool\"]')")
+    sql -U bench_app -c "call bench_tool_calls('$agent', 20)" >/dev/null
+    IFS='|' read -r before n after <<<"$(sql -U bench_app -c "call bench_tool_calls('$agent', 200)")"
+    row 'an SQL tool, from its call to its output, ms (p50 p99)' "$before"
+    row '  until its process has it' "$n"
+    row '  the whole run: two model calls and the tool, instant provider' "$after"
+    echo 'select bench_tool();' >"$place/tool.sql"
+    ceiling=$("$bindir/pgbench" -n -C -t 200 -f "$place/tool.sql" -U bench_app 2>/dev/null | sed -n 's/^latency average = \([0-9.]*\) ms$/\1/p')
+    row '  ceiling: a connection that calls it, average' "$ceiling"
 }
 
 # us_per_call EXPRESSION: microseconds that its evaluation takes, best of five.

@@ -155,7 +155,7 @@ begin
         return;
     end if;
     if wished.runs then
-        perform mrprompt_internal.advance_waiting(100);
+        perform mrprompt_internal.advance_waiting(20);
     end if;
     if wished.releases then
         perform mrprompt_internal.apply_releases(1000);

@@ -80,6 +80,10 @@ begin
     if busy is not null and when_busy = 'refuse' then
         perform mrprompt_internal.refuse_busy(thread.id, busy);
     end if;
+    if (select count(*) from (
+            select from mrprompt.runs r where r.thread_id = thread.id and not r.active and r.finished_at is null limit 100) w) = 100 then
+        raise exception using errcode = 'PT429', message = format('100 runs wait on thread %s already', thread.id), hint = 'Wait until some have ended, or cancel some.';
+    end if;
     insert into mrprompt.runs (thread_id, user_id, agent_id, agent_version, active, overrides, additional_instructions, max_prompt_tokens,
         max_completion_tokens, metadata)
     values (thread.id, thread.user_id, agent.id, agent.version, busy is null, overrides, create_run.additional_instructions,
@@ -177,7 +181,7 @@ begin
         return 'cancelled';
     elsif run.status <> 'cancelling' then
         update mrprompt.runs r set status = 'cancelling' where r.id = run.id;
-        insert into mrprompt_internal.cancels (request_id) values (run.request_id) on conflict do nothing;
+        perform mrprompt_internal.wish_cancel(run.request_id, true);
         perform mrprompt_internal.add_event(run, 'thread.run.cancelling', run.id);
         -- Where its request has ended meanwhile, nothing else would look at it.
         perform mrprompt_internal.nudge_run(run.id);
@@ -238,6 +242,8 @@ begin
         mrprompt.run_steps s
     where s.run_id = run.id and s.step = run.steps and s.type = 'tool_calls' and c.step_id = s.id and c.call_id = o.id;
     perform mrprompt_internal.await_tools(run, mrprompt_internal.run_config(run));
+exception when untranslatable_character then
+    raise exception using errcode = 'PT400', message = 'an output holds \u0000, which PostgreSQL cannot store', hint = 'Leave it out.';
 end
 $$;
 comment on function mrprompt_internal.submit_tool_outputs(uuid, json) is 'submit_tool_outputs() with the owner''s rights; judges the caller itself.';

@@ -6,6 +6,7 @@ as $$
 declare
     done text[] := '{}';
     granted record;
+    followed text;
 begin
     for granted in
         select * from (values
@@ -22,10 +23,14 @@ begin
         end if;
         done := done || granted.what;
     end loop;
-    if exists (select from pg_publication where pubname = 'supabase_realtime')
-       and not exists (select from pg_publication_tables where pubname = 'supabase_realtime' and schemaname = 'mrprompt') then
-        alter publication supabase_realtime add table mrprompt.requests, mrprompt.deltas;
-        done := done || 'Realtime follows mrprompt.requests and mrprompt.deltas'::text;
+    if exists (select from pg_publication where pubname = 'supabase_realtime') then
+        foreach followed in array array['requests', 'deltas', 'messages', 'runs'] loop
+            if not exists (select from pg_publication_tables t
+                           where t.pubname = 'supabase_realtime' and t.schemaname = 'mrprompt' and t.tablename = followed) then
+                execute format('alter publication supabase_realtime add table mrprompt.%I', followed);
+                done := done || format('Realtime follows mrprompt.%s', followed);
+            end if;
+        end loop;
     end if;
     if done <> '{}' then
         perform pg_notify('pgrst', 'reload schema');
@@ -38,6 +43,6 @@ begin
 end
 $$;
 comment on function mrprompt.enable_supabase() is
-    'Superusers: grants mrprompt_user to authenticated and mrprompt_admin to service_role (which then inherit), adds requests and deltas to the Realtime '
-    'publication; tells what it did. Add mrprompt to PostgREST''s exposed schemas yourself; never mrprompt_internal.';
+    'Superusers: grants mrprompt_user to authenticated and mrprompt_admin to service_role (which then inherit), adds requests, deltas, messages and runs to the '
+    'Realtime publication; tells what it did. Add mrprompt to PostgREST''s exposed schemas yourself; never mrprompt_internal.';
 

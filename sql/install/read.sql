@@ -182,8 +182,7 @@ begin
     end if;
     if found_request.status in ('queued', 'running') then
         -- A wish in a table of its own: no row that the contract needs is locked by this transaction.
-        insert into mrprompt_internal.cancels as c (request_id) values (request_cancel.request_id) on conflict do nothing;
-        perform mrprompt_internal.wake(mrprompt_internal.channel_name('fetchers'));
+        perform mrprompt_internal.wish_cancel(request_id, true);
     end if;
     return found_request.status;
 end

@@ -1,18 +1,32 @@
 -- Looking at runs: as they stand, their steps, waiting for their end; and who one is.
 
+create function mrprompt_internal.required_action(run_id uuid, step integer, still boolean) returns json
+    language plpgsql stable set search_path = pg_catalog, pg_temp set enable_seqscan = off
+as $$
+begin
+    return (
+        select json_build_object('type', case when bool_or(not c.approval) then 'submit_tool_outputs' else 'approve_tool_calls' end,
+            'submit_tool_outputs', json_build_object('tool_calls', coalesce(json_agg(c.call order by c.place) filter (where not c.approval), '[]')),
+            'approve_tool_calls', json_build_object('tool_calls', coalesce(json_agg(c.call order by c.place) filter (where c.approval), '[]')))
+        from (select t.place, t.approval, json_build_object('id', t.call_id, 'type', 'function',
+                  'function', json_build_object('name', t.name, 'arguments', t.arguments)) as call
+              from mrprompt.run_steps s join mrprompt.tool_calls t on t.step_id = s.id
+              where s.run_id = required_action.run_id and s.step = required_action.step and s.type = 'tool_calls'
+                and (t.approval or t.kind = 'client' and (t.output is null or t.status <> 'failed'))
+                and (not still or t.status in ('needs_output', 'needs_approval'))) c
+        having count(*) > 0);
+end
+$$;
+comment on function mrprompt_internal.required_action(uuid, integer, boolean) is
+    'What a model call had its run ask its user for, in the shape of the Assistants API; still: only what is not answered yet. Null: nothing.';
+
 create view mrprompt.run_status with (security_invoker = true) as
     select r.id, r.thread_id, r.user_id, r.agent_id, r.agent_version,
         case when r.status = 'queued' and q.status = 'running' then 'in_progress' else r.status end as status,
-        (select json_build_object('type', case when bool_or(c.status = 'needs_output') then 'submit_tool_outputs' else 'approve_tool_calls' end,
-                'submit_tool_outputs', json_build_object('tool_calls', coalesce(json_agg(c.call order by c.place) filter (where c.status = 'needs_output'), '[]')),
-                'approve_tool_calls', json_build_object('tool_calls', coalesce(json_agg(c.call order by c.place) filter (where c.status = 'needs_approval'), '[]')))
-         from (select t.place, t.status, json_build_object('id', t.call_id, 'type', 'function',
-                    'function', json_build_object('name', t.name, 'arguments', t.arguments)) as call
-               from mrprompt.tool_calls t
-               where t.run_id = r.id and t.status in ('needs_output', 'needs_approval') and r.status = 'requires_action') c
-         having count(*) > 0) as required_action,
+        case when r.status = 'requires_action' then mrprompt_internal.required_action(r.id, r.steps, true) end as required_action,
         r.last_error, r.incomplete_reason, f.provider, coalesce(q.model, f.model) as model, f.instructions, f.tools,
-        r.steps, r.prompt_tokens, r.completion_tokens, r.cost, q.wait_reason, q.not_before, r.request_id, r.metadata, r.created_at, r.started_at,
+        r.steps, r.prompt_tokens, r.completion_tokens, r.cost,
+        case when not r.active and r.finished_at is null then 'the active run of its thread' else q.wait_reason end as wait_reason, q.not_before, r.request_id, r.metadata, r.created_at, r.started_at,
         r.finished_at, r.expires_at
     from mrprompt.runs r
     left join mrprompt.requests q on q.id = r.request_id
@@ -47,11 +61,14 @@ declare
     up constant boolean := "order" = 'asc';
     scan_up constant boolean := mrprompt_internal.page_goes_up("limit", "order", after is null and before is not null);
 begin
+    if thread_id is not null and not exists (select from mrprompt.threads t where t.id = list_runs.thread_id) then
+        perform mrprompt_internal.refuse_thread(thread_id);
+    end if;
     return query
     select * from mrprompt.run_status s
     where s.id = any (array(
         select r.id from mrprompt.runs r
-        where (list_runs.thread_id is null or r.thread_id = list_runs.thread_id)
+        where case when list_runs.thread_id is null then r.user_id = (select mrprompt.current_user_id()) else r.thread_id = list_runs.thread_id end
           and (after is null or case when up then r.id > after else r.id < after end)
           and (before is null or case when up then r.id < before else r.id > before end)
         order by case when scan_up then r.id end, r.id desc limit "limit"))
@@ -59,7 +76,7 @@ begin
 end
 $$;
 comment on function mrprompt.list_runs(uuid, integer, text, uuid, uuid) is
-    'Runs of a thread, or (null) of all one sees, 1 to 100 of them; after and before are ids of runs, in the order asked for. PT400.';
+    'Runs of a thread, or (null) all of one''s own, 1 to 100 of them; after and before are ids of runs, in the order asked for. PT400.';
 
 create function mrprompt_internal.call_details(step mrprompt.run_steps) returns json
     language plpgsql stable set search_path = pg_catalog, pg_temp
@@ -182,6 +199,6 @@ $$;
 comment on function mrprompt.me() is 'Who the caller is to mrprompt: user_id null is nobody.';
 
 grant select on mrprompt.run_status to mrprompt_user, mrprompt_admin;
-grant execute on function mrprompt_internal.run_config, mrprompt.get_run, mrprompt.list_runs, mrprompt.list_run_steps,
+grant execute on function mrprompt_internal.run_config, mrprompt_internal.required_action, mrprompt.get_run, mrprompt.list_runs, mrprompt.list_run_steps,
     mrprompt_internal.call_details, mrprompt.wait_for_run, mrprompt_internal.refuse_own_run, mrprompt.agent_status to mrprompt_user, mrprompt_admin;
 grant execute on function mrprompt.me to mrprompt_user, mrprompt_analyst, mrprompt_admin;

@@ -52,7 +52,7 @@ create function mrprompt_internal.choose_messages(run mrprompt.runs, context jso
     language plpgsql stable set search_path = pg_catalog, pg_temp set enable_seqscan = off set plan_cache_mode = force_generic_plan
 as $$
 declare
-    newest constant integer := case when context ->> 'truncation' = 'last_messages' then (context ->> 'last_messages')::integer end;
+    newest constant integer := case when context ->> 'truncation' is distinct from 'auto' then (context ->> 'last_messages')::integer end;
     top constant bigint := (
         select m.position from mrprompt.messages m where m.thread_id = run.thread_id and m.position is not null order by m.position desc limit 1);
     -- Where what the run itself has said begins.
@@ -77,7 +77,7 @@ begin
     if first_ > 1 and newest is null then
         -- What was asked first is what the conversation is about; the middle is left out.
         select m.position, m.tokens into head, head_tokens
-        from mrprompt.messages m where m.thread_id = run.thread_id and m.position is not null order by m.position limit 1;
+        from (select * from mrprompt.messages l where l.thread_id = run.thread_id and l.position is not null order by l.position limit 1) m where m.role = 'user';
         if head < first_ and head_tokens <= room / 4 then
             first_ := coalesce(mrprompt_internal.first_within(run.thread_id, first_, room - head_tokens), first_);
         end if;
@@ -113,7 +113,7 @@ $$;
 comment on function mrprompt_internal.chat_message(mrprompt.messages) is 'A message in OpenAI''s chat format, its parts byte for byte as they came.';
 
 create function mrprompt_internal.run_payload(run mrprompt.runs, messages_from int8multirange) returns json
-    language plpgsql stable set search_path = pg_catalog, pg_temp set enable_seqscan = off
+    language plpgsql stable set search_path = pg_catalog, pg_temp set enable_seqscan = off set jit = off
 as $$
 declare
     config constant record := mrprompt_internal.run_config(run);
@@ -130,7 +130,7 @@ begin
         -- A choice that was forced once would be forced for ever.
         tool_choice => case when tools is not null and (run.steps <= 1 or config.tool_choice::text in ('"auto"', '"none"')) then config.tool_choice end,
         response_format => config.response_format, temperature => config.temperature, top_p => config.top_p,
-        max_tokens => least(config.max_tokens, left_)::integer, stop => null, seed => null,
+        max_tokens => case when coalesce(config.max_tokens, left_) is not null then least(config.max_tokens, left_, 1000000000)::integer end, stop => null, seed => null,
         parameters => ('{' || concat_ws(',',
             '"reasoning_effort":' || to_json(config.reasoning_effort),
             '"parallel_tool_calls":' || case when tools is not null then config.parallel_tool_calls::text end,

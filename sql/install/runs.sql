@@ -31,6 +31,8 @@ create table mrprompt.runs (
 create unique index runs_active on mrprompt.runs (thread_id) where active;
 create index runs_of_thread on mrprompt.runs (thread_id, id desc);
 create index runs_of_user on mrprompt.runs (user_id, id desc);
+create index runs_of_agent on mrprompt.runs (agent_id, user_id, id desc);
+create index runs_unfinished on mrprompt.runs (agent_id, user_id) where finished_at is null;
 create index runs_waiting on mrprompt.runs (thread_id, id) where not active and finished_at is null;
 create index runs_expiring on mrprompt.runs (expires_at) where active and expires_at is not null;
 comment on table mrprompt.runs is 'Runs. Written by create_run() and its kin, and by what their requests bring.';
@@ -40,9 +42,9 @@ comment on column mrprompt.runs.request_id is 'The model call under way.';
 comment on column mrprompt.runs.next_ids is
     'The ids that the answer under way will have: as a message, as the step that wrote it, as the step that calls tools.';
 comment on column mrprompt.runs.steps is 'How many model calls it has made.';
-comment on column mrprompt.runs.last_error is '{"code": "server_error", "rate_limit_exceeded", "invalid_prompt" or "budget_exceeded", "message": …}';
+comment on column mrprompt.runs.last_error is '{"code": "server_error", "rate_limit_exceeded", "invalid_prompt", "key_refused" or "budget_exceeded", "message": …}';
 comment on column mrprompt.runs.incomplete_reason is
-    'max_completion_tokens, max_prompt_tokens, content_filter, max_steps, max_calls_per_tool, max_seconds or max_cost.';
+    'max_completion_tokens, max_prompt_tokens, content_filter, max_steps or max_cost; of an expired one max_seconds or tool_wait_seconds.';
 comment on column mrprompt.runs.cost is 'USD of its model calls so far; null: none yet, or not known of one.';
 comment on column mrprompt.runs.expires_at is 'When it ends as expired unless it goes on before: max_seconds from its start, tool_wait_seconds while it requires an action.';
 
@@ -79,6 +81,7 @@ create table mrprompt.tool_calls (
     name text not null,
     arguments text not null,
     kind text not null check (kind in ('client', 'sql', 'unknown')),
+    approval boolean not null default false,
     status text not null check (status in ('needs_approval', 'needs_output', 'queued', 'running', 'completed', 'failed', 'refused', 'cancelled')),
     output text,
     tries integer not null default 0,
@@ -94,6 +97,7 @@ comment on column mrprompt.tool_calls.call_id is 'The provider''s id of the call
 comment on column mrprompt.tool_calls.place is 'Its place among the calls of its step, from 0 on.';
 comment on column mrprompt.tool_calls.arguments is 'As the model wrote them: JSON, mostly.';
 comment on column mrprompt.tool_calls.kind is 'client: the app carries it out; sql: a registered function; unknown: the model made up a name.';
+comment on column mrprompt.tool_calls.approval is 'Whether its user has, or had, to say yes.';
 comment on column mrprompt.tool_calls.status is
     'needs_approval (approve_tool_calls), needs_output (submit_tool_outputs), queued and running (sql), completed, failed (output says why), refused, cancelled.';
 comment on column mrprompt.tool_calls.tries is 'How often a process has begun it: who tried before cannot end it.';
@@ -121,7 +125,7 @@ comment on column mrprompt_internal.run_identities.role_name is 'Null: nobody''s
 create table mrprompt_internal.run_work (
     id uuid primary key default mrprompt_internal.uuidv7(),
     run_id uuid not null
-);
+) with (autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 500, autovacuum_vacuum_cost_delay = 0);
 create index run_work_of_run on mrprompt_internal.run_work (run_id);
 -- One run may stand here several times: who puts it down waits for nobody who has done so and not yet committed.
 comment on table mrprompt_internal.run_work is 'Runs that may be able to go on: advance_waiting() looks at them.';
@@ -147,11 +151,44 @@ $rls$;
 create policy own_rows on mrprompt.runs for select to mrprompt_user
     using (user_id = (select mrprompt.current_user_id()) or (select mrprompt_internal.may_act_for_others()));
 
+create function mrprompt_internal.put_work(run_id uuid) returns void
+    language plpgsql set search_path = pg_catalog, pg_temp set enable_seqscan = off
+as $$
+begin
+    -- A row that somebody has locked may be gone when he commits.
+    perform from mrprompt_internal.run_work w where w.run_id = put_work.run_id limit 1 for key share skip locked;
+    if not found then
+        insert into mrprompt_internal.run_work (run_id) values (put_work.run_id);
+    end if;
+end
+$$;
+comment on function mrprompt_internal.put_work(uuid) is 'Has the contract look at a run once more; waits for nobody.';
+
+create function mrprompt_internal.wish_cancel(request_id uuid, wait boolean) returns void
+    language plpgsql set search_path = pg_catalog, pg_temp
+as $$
+declare
+    wishes constant integer := hashtext('mrprompt_internal.cancels');
+    one constant integer := hashtext(wish_cancel.request_id::text);
+begin
+    -- A wish that somebody has not committed yet cannot be seen, only waited for: the lock says that there may be one.
+    if wait then
+        perform pg_advisory_xact_lock(wishes, one);
+    elsif not pg_try_advisory_xact_lock(wishes, one) then
+        raise exception using errcode = 'lock_not_available', message = format('somebody is cancelling request %s', request_id);
+    end if;
+    insert into mrprompt_internal.cancels (request_id) values (wish_cancel.request_id) on conflict do nothing;
+    perform mrprompt_internal.wake(mrprompt_internal.channel_name('fetchers'));
+end
+$$;
+comment on function mrprompt_internal.wish_cancel(uuid, boolean) is
+    'Wishes to cancel a request. 55P03 where somebody else is about to, unless the caller may wait for him: the contract may not.';
+
 create function mrprompt_internal.nudge_run(run_id uuid) returns void
     language plpgsql set search_path = pg_catalog, pg_temp
 as $$
 begin
-    insert into mrprompt_internal.run_work (run_id) values (nudge_run.run_id);
+    perform mrprompt_internal.put_work(run_id);
     perform mrprompt_internal.note_changes(array[nudge_run.run_id]);
     perform mrprompt_internal.wake(mrprompt_internal.channel_name('fetchers'));
 end

@@ -18,7 +18,7 @@ end
 $$;
 comment on function mrprompt_internal.message_object(mrprompt.messages) is 'A message as the Assistants stream showed it.';
 
-create function mrprompt_internal.event_data(event text, subject uuid, run mrprompt.run_status) returns json
+create function mrprompt_internal.event_data(event text, subject uuid, run mrprompt.run_status, step integer default null) returns json
     language plpgsql stable set search_path = pg_catalog, pg_temp
 as $$
 begin
@@ -33,7 +33,7 @@ begin
         when event like 'thread.message.%' then (select mrprompt_internal.message_object(m) from mrprompt.messages m where m.id = subject)
         else json_build_object('id', run.id, 'object', 'thread.run', 'created_at', run.created_at, 'thread_id', run.thread_id, 'agent_id', run.agent_id,
             'agent_version', run.agent_version, 'status', case split_part(event, '.', 3) when 'created' then 'queued' else split_part(event, '.', 3) end,
-            'required_action', case when event = 'thread.run.requires_action' then run.required_action end,
+            'required_action', case when event = 'thread.run.requires_action' then mrprompt_internal.required_action(run.id, step, false) end,
             'last_error', case when event = 'thread.run.failed' then run.last_error end,
             'incomplete_details', case when event = 'thread.run.incomplete' then json_build_object('reason', run.incomplete_reason) end,
             'provider', run.provider, 'model', run.model, 'metadata', run.metadata, 'started_at', run.started_at, 'finished_at', run.finished_at,
@@ -41,7 +41,7 @@ begin
                 'total_tokens', run.prompt_tokens + run.completion_tokens, 'cost', run.cost) end) end;
 end
 $$;
-comment on function mrprompt_internal.event_data(text, uuid, mrprompt.run_status) is 'What an event is about, as the Assistants stream showed it; a run with the status that the event names.';
+comment on function mrprompt_internal.event_data(text, uuid, mrprompt.run_status, integer) is 'What an event is about, as the Assistants stream showed it; a run with the status that the event names, and what it asked for then.';
 
 create function mrprompt_internal.pieces_of(
     request uuid, begun boolean, after_piece bigint, ids uuid[], run mrprompt.run_status, most integer)
@@ -66,20 +66,21 @@ begin
     return query
     select 16 * d.seq + e.k, e.event, e.data
     from ((select d.seq, d.attempt, d.event, d.content, d.reasoning, d.refusal, d.tool_calls
-           from mrprompt.deltas d where d.request_id = request and d.seq >= from_seq order by d.seq limit most)
+           from mrprompt.deltas d where d.request_id = request and d.seq >= from_seq
+           -- The first may have been read; each of the others is an event at least, so that nothing behind them comes before them.
+           order by d.seq limit most + 1)
           union all
           -- Where no piece is kept, the message comes whole.
           select 1, 1, 'delta', mrprompt_internal.message_text(m.content), m.reasoning, m.refusal, (
               select json_agg(json_build_object('index', n - 1, 'id', c -> 'id', 'name', c -> 'function' -> 'name', 'arguments', c -> 'function' -> 'arguments'))
               from json_array_elements(m.tool_calls) with ordinality l (c, n))
           from mrprompt.messages m where m.id = ids[1] and not exists (select from mrprompt.deltas d where d.request_id = request)) d
+    left join (
+        select f.attempt, min(f.seq) filter (where f.content is not null or f.refusal is not null) as text, min(f.seq) filter (where f.tool_calls is not null) as call
+        from mrprompt.deltas f where f.request_id = request group by f.attempt) first_ on first_.attempt = d.attempt
     cross join lateral (
-        select (d.content is not null or d.refusal is not null) and not exists (
-                select from mrprompt.deltas f where f.request_id = request and f.attempt = d.attempt and f.seq < d.seq
-                  and (f.content is not null or f.refusal is not null)) as first_text,
-            d.tool_calls is not null and not exists (
-                select from mrprompt.deltas f where f.request_id = request and f.attempt = d.attempt and f.seq < d.seq and f.tool_calls is not null) as first_call
-        ) is_
+        select (d.content is not null or d.refusal is not null) and d.seq = coalesce(first_.text, d.seq) as first_text,
+            d.tool_calls is not null and d.seq = coalesce(first_.call, d.seq) as first_call) is_
     cross join lateral (values
         (0, 'thread.run.step.restarted', json_build_object('id', ids[2], 'run_id', run.id, 'message_id', ids[1]), d.event = 'restart' and begun),
         (1, 'thread.run.step.created', beginning, is_.first_text),
@@ -119,7 +120,7 @@ begin
         union all
         select run.steps, run.request_id, events_after.next_ids where run.request_id is not null
     ), events as (
-        select e.seq, e.event, mrprompt_internal.event_data(e.event, e.subject, run) as data
+        select e.seq, e.event, mrprompt_internal.event_data(e.event, e.subject, run, (e.seq / 1000000000000)::integer) as data
         from mrprompt.run_events e where e.run_id = run.id and e.seq > after_
         union all
         -- It was put down that the run was queued; that it is at work shows in its request.
@@ -145,7 +146,6 @@ as $$
 declare
     until constant timestamptz := mrprompt_internal.begin_wait(timeout);
     after_ constant bigint := greatest(coalesce(after_seq, 0), 0);
-    waited_for uuid;
     counter bigint;
     again boolean := true;
     state record;
@@ -153,14 +153,17 @@ begin
     perform mrprompt_internal.refuse_own_run(run_id);
     loop
         -- While a model call is under way its pieces are the news; whatever changes the run changes its request as well.
-        waited_for := (select coalesce(r.request_id, r.id) from mrprompt.runs r where r.id = stream_run.run_id);
-        counter := mrprompt_internal.change_counter(waited_for);
-        select s as run, r.next_ids, r.finished_at, coalesce(r.request_id, r.id) as news into state
-        from mrprompt.runs r join mrprompt.run_status s on s.id = r.id where r.id = stream_run.run_id;
-        continue when state.news <> waited_for;
-        return query select e.seq, e.event, e.data from mrprompt_internal.events_after(state.run, state.next_ids, after_, 1000) e;
+        select coalesce(r.request_id, r.id) as news, r.finished_at into state from mrprompt.runs r where r.id = stream_run.run_id;
+        counter := mrprompt_internal.change_counter(state.news);
+        -- In one statement: a run and events of two moments do not fit together.
+        return query
+        select e.seq, e.event, e.data
+        from mrprompt.runs r join mrprompt.run_status s on s.id = r.id
+        cross join lateral mrprompt_internal.events_after(s, r.next_ids, after_, 1000) e
+        where r.id = stream_run.run_id;
         exit when found or not again or state.finished_at is not null;
-        again := mrprompt_internal.wait_for_change(waited_for, counter, until);
+        continue when state.news <> (select coalesce(r.request_id, r.id) from mrprompt.runs r where r.id = stream_run.run_id);
+        again := mrprompt_internal.wait_for_change(state.news, counter, until);
     end loop;
 end
 $$;

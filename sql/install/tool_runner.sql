@@ -29,7 +29,7 @@ $$;
 comment on function mrprompt_internal.tool_error(text, text, text, text) is 'An error as the output of a call, for the model.';
 
 create function mrprompt_internal.next_tool_call() returns uuid
-    language plpgsql stable set search_path = pg_catalog, pg_temp
+    language plpgsql volatile set search_path = pg_catalog, pg_temp
 as $$
 declare
     -- One user's slow tools leave a worker to the others.
@@ -43,7 +43,8 @@ begin
         left join (select r.user_id, count(*) as running from mrprompt.tool_calls r where r.status = 'running' and r.kind = 'sql' group by r.user_id) b
             on b.user_id = c.user_id
         where c.status = 'queued' and c.kind = 'sql' and coalesce(b.running, 0) < most
-        order by coalesce(b.running, 0), c.id limit 1);
+        -- One that somebody holds (he cancels its run) keeps none of the others waiting.
+        order by coalesce(b.running, 0), c.id limit 1 for no key update of c skip locked);
 end
 $$;
 comment on function mrprompt_internal.next_tool_call() is
@@ -77,6 +78,11 @@ begin
         raise exception using errcode = 'PT404', message = format('the function of tool %s is gone', tool.name), detail = tool.function;
     end if;
     select * into strict p from pg_proc f where f.oid = tool_statement.function;
+    if pg_get_userbyid(p.proowner) <> tool.owner then
+        raise exception using errcode = 'PT409', message = format('the function of tool %s was replaced', tool.name),
+            detail = format('%s belonged to %s, and belongs to %s now', tool.function, tool.owner, pg_get_userbyid(p.proowner)),
+            hint = 'An admin registers it again.';
+    end if;
     returns_set := p.proretset;
     if coalesce(json_typeof(arguments), 'null') <> 'object' then
         raise exception using errcode = 'PT400', message = 'the arguments must be a JSON object',

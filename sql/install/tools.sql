@@ -3,6 +3,7 @@
 create table mrprompt.tools (
     name text primary key check (name ~ '^[a-zA-Z0-9_-]{1,64}$'),
     function text not null,
+    owner name not null,
     description text not null,
     parameters json not null,
     writes boolean not null default false,
@@ -20,6 +21,7 @@ alter table mrprompt.tools enable row level security;
 create policy all_rows on mrprompt.tools for select to mrprompt_user, mrprompt_admin using (true);
 grant select on mrprompt.tools to mrprompt_user, mrprompt_admin;
 comment on column mrprompt.tools.function is 'Its signature with its schema, as regprocedure writes it; looked up anew at each call.';
+comment on column mrprompt.tools.owner is 'Whose it was when it was registered: another''s function of that signature is not called.';
 comment on column mrprompt.tools.parameters is 'The JSON schema of its arguments.';
 comment on column mrprompt.tools.writes is 'Whether it may write: others run in read-only transactions.';
 comment on column mrprompt.tools.needs_approval is 'Whether the user must say yes to each call (approve_tool_calls).';
@@ -132,11 +134,11 @@ begin
         raise exception using errcode = 'PT400', message = 'a tool''s max_output is between 256 and 1048576 bytes',
             detail = format('it is %s', coalesce(max_output::text, 'null'));
     end if;
-    insert into mrprompt.tools as t (name, function, description, parameters, writes, needs_approval, strict, timeout, max_output, search_path)
-    values (register_tool.name, signature, what, mrprompt_internal.function_schema(function, coalesce(register_tool."strict", false)),
+    insert into mrprompt.tools as t (name, function, owner, description, parameters, writes, needs_approval, strict, timeout, max_output, search_path)
+    values (register_tool.name, signature, (select pg_get_userbyid(p.proowner) from pg_proc p where p.oid = register_tool.function), what, mrprompt_internal.function_schema(function, coalesce(register_tool."strict", false)),
         coalesce(register_tool.writes, false), coalesce(register_tool.needs_approval, false), coalesce(register_tool."strict", false),
         register_tool.timeout, register_tool.max_output, register_tool.search_path)
-    on conflict on constraint tools_pkey do update set function = excluded.function, description = excluded.description, parameters = excluded.parameters,
+    on conflict on constraint tools_pkey do update set function = excluded.function, owner = excluded.owner, description = excluded.description, parameters = excluded.parameters,
         writes = excluded.writes, needs_approval = excluded.needs_approval, strict = excluded.strict, timeout = excluded.timeout,
         max_output = excluded.max_output, search_path = excluded.search_path, enabled = true, updated_at = now()
     returning * into tool;

@@ -103,11 +103,11 @@ bool nap(const pg_uuid_t* request, TimestampTz until) {
 MRPROMPT_FUNCTION(begin_wait) {
     if (IsolationUsesXactSnapshot())
         ereport(ERROR,
-                (errcode(kBadInput), errmsg("cannot wait for a request in this transaction"),
+                (errcode(kBadInput), errmsg("cannot wait in this transaction"),
                  errdetail(
                      "Its isolation level is %s, so it can never see an answer that arrives while it waits.",
                      XactIsoLevel == XACT_SERIALIZABLE ? "SERIALIZABLE" : "REPEATABLE READ"),
-                 errhint("Wait in a READ COMMITTED transaction, or use get_request() in a new one.")));
+                 errhint("Wait in a READ COMMITTED transaction, or look in a new one (get_request, get_run).")));
     if (PG_ARGISNULL(0))
         ereport(ERROR, (errcode(kBadInput), errmsg("the timeout must not be null"),
                         errhint("Pass an interval such as '5 s', or leave the argument out.")));

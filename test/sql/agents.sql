@@ -30,8 +30,8 @@ reset client_min_messages;
 \set ECHO all
 \set ann 'aaaaaaaa-0000-4000-8000-000000000001'
 \set bob 'bbbbbbbb-0000-4000-8000-000000000002'
-insert into mrprompt.tools (name, function, description, parameters, search_path, enabled)
-values ('get_achievements', 'public.f(text)', 'What a user achieved', '{}', 'public', true), ('get_secrets', 'public.g(text)', 'No more', '{}', 'public', false);
+insert into mrprompt.tools (name, function, owner, description, parameters, search_path, enabled)
+values ('get_achievements', 'public.f(text)', current_user, 'What a user achieved', '{}', 'public', true), ('get_secrets', 'public.g(text)', current_user, 'No more', '{}', 'public', false);
 select t.be('ann');
 -- only a name is needed; what is not said is null
 select mrprompt.create_agent('plain') = t.agent('plain') as named;

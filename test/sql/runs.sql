@@ -26,7 +26,7 @@ create or replace function t.calls(variadic names text[]) returns jsonb language
         'function', jsonb_build_object('name', name, 'arguments', '{"n": ' || n || '}')) order by n))
     from unnest(names) with ordinality u (name, n) $$;
 create or replace function t.says(text) returns jsonb language sql as $$ select jsonb_build_object('content', $1, 'finish_reason', 'stop') $$;
-create or replace function t.state(run uuid) returns text language sql as $$
+create or replace function t.run_state(run uuid) returns text language sql as $$
     select concat_ws(' ', r.status, r.incomplete_reason, r.last_error ->> 'code', 'steps=' || r.steps, 'tokens=' || r.prompt_tokens || '+' || r.completion_tokens,
         (select string_agg(c -> 'function' ->> 'name', ',') from json_array_elements(r.required_action -> 'submit_tool_outputs' -> 'tool_calls') c),
         (select 'approve ' || string_agg(c -> 'function' ->> 'name', ',') from json_array_elements(r.required_action -> 'approve_tool_calls' -> 'tool_calls') c))
@@ -43,9 +43,9 @@ create or replace function t.thread(id uuid) returns setof text language sql as 
 select mrprompt.create_agent('curator', instructions => 'Be kind.', provider => 'fake', model => 'fake-1') as curator \gset
 select mrprompt.create_thread('[{"role": "user", "content": "Hello"}]') as thread \gset
 select mrprompt.create_run(:'thread', :'curator', additional_instructions => 'Be brief.') as run \gset
-select t.state(:'run');
+select t.run_state(:'run');
 select t.answer_run(:'run', t.says('Hi.'));
-select t.state(:'run');
+select t.run_state(:'run');
 select t.thread(:'thread');
 select agent_name, stream, payload, messages_from from mrprompt.requests;
 
@@ -82,19 +82,19 @@ select mrprompt.create_agent('mentor', provider => 'fake', model => 'fake-1', to
 select thread_id as thread, run_id as run from mrprompt.create_thread_and_run(:'mentor', '[{"role": "user", "content": "weather and time?"}]',
     tool_choice => '"required"', parallel_tool_calls => true) \gset
 select t.answer_run(:'run', t.calls('get_weather', 'get_time'));
-select t.state(:'run');
+select t.run_state(:'run');
 select expires_at between now() + interval '9 minutes' and now() + interval '10 minutes' from mrprompt.get_run(:'run');
-select s.type, s.status, s.step_details from mrprompt.list_run_steps(:'run') s;
+select s.type, s.status, s.prompt_tokens, s.completion_tokens, s.step_details from mrprompt.list_run_steps(:'run') s;
 select o, w
 from unnest(array['{}', '[{"tool_call_id": "call_1"}]', '[{"tool_call_id": "call_1", "output": "x"}]',
     '[{"tool_call_id": "call_1", "output": "x"}, {"tool_call_id": "call_2", "output": "x"}, {"tool_call_id": "call_3", "output": "x"}]',
     '[{"tool_call_id": "call_1", "output": "x"}, {"tool_call_id": "call_1", "output": "y"}, {"tool_call_id": "call_2", "output": "x"}]']) o, t.why(format('select mrprompt.submit_tool_outputs(%L, %L)', :'run', o)) w where w not like 'hint%';
 select mrprompt.submit_tool_outputs(:'run', '[{"tool_call_id": "call_2", "output": "noon"}, {"tool_call_id": "call_1", "output": {"sky": "blue"}}]');
-select t.state(:'run');
+select t.run_state(:'run');
 select t.why(format('select mrprompt.submit_tool_outputs(%L, %L)', :'run', '[]'));
 \echo # what was forced for the first call is not forced again
 select t.answer_run(:'run', t.says('Blue at noon.'));
-select t.state(:'run');
+select t.run_state(:'run');
 select t.thread(:'thread');
 select t.events(:'run');
 
@@ -104,13 +104,27 @@ select t.answer_run(:'run', '{"finish_reason": "tool_calls", "tool_calls": [{"id
     {"id": "", "type": "function", "function": {"name": "get_time", "arguments": "{broken"}}]}') is not null as answered;
 select name, kind, status, output, call_id like 'call_%' as has_an_id from mrprompt.tool_calls where run_id = :'run' order by place;
 select regexp_replace(t.answer_run(:'run', t.says('Sorry.')), 'call_[0-9a-f]{32}', 'call_…', 'g');
-select t.state(:'run');
+select t.run_state(:'run');
+
+\echo # a tool that needs it is called once its user has said yes; a no is told to the model
+create function public.season() returns text language sql stable as $$ select 'autumn' $$;
+select mrprompt.register_tool('season', 'public.season()', 'The season.', needs_approval => true) is not null as registered;
+select mrprompt.create_agent('guide', provider => 'fake', model => 'fake-1', tools => '["season"]') as guide \gset
+select thread_id as thread, run_id as run from mrprompt.create_thread_and_run(:'guide', '[{"role": "user", "content": "?"}]') \gset
+select t.answer_run(:'run', t.calls('season'));
+select t.run_state(:'run');
+select t.why(format('select mrprompt.submit_tool_outputs(%L, %L)', :'run', '[{"tool_call_id": "call_1", "output": "spring"}]'));
+select t.why(format('select mrprompt.approve_tool_calls(%L, %L)', :'run', '{call_7}'));
+select mrprompt.approve_tool_calls(:'run', '{call_1}', false, 'not today');
+select t.answer_run(:'run', t.says('Then not.'));
+select t.run_state(:'run');
+select t.thread(:'thread');
 
 \echo # a run is cancelled at once where nothing is in flight
 select thread_id as thread, run_id as run from mrprompt.create_thread_and_run(:'mentor', '[{"role": "user", "content": "?"}]') \gset
 select t.answer_run(:'run', t.calls('get_time')) is not null as answered;
 select mrprompt.cancel_run(:'run');
-select t.state(:'run');
+select t.run_state(:'run');
 \echo # its calls are answered for it, so that the thread can go on
 select t.thread(:'thread');
 select mrprompt.create_run(:'thread', :'mentor') is not null as goes_on;
@@ -120,34 +134,34 @@ select mrprompt.cancel_run(:'run');
 select thread_id as thread, run_id as run from mrprompt.create_thread_and_run(:'curator', '[{"role": "user", "content": "?"}]') \gset
 delete from mrprompt_internal.queue where request_id <> (select request_id from mrprompt.runs where id = :'run');
 select c.body -> 'jobs' -> 0 ->> 'attempt' as attempt from mrprompt_internal.claim((t.args('f') || '{"room": 1, "bytes": 1000000}')::json) c;
-select t.state(:'run');
+select t.run_state(:'run');
 select mrprompt.cancel_run(:'run');
-select t.state(:'run');
+select t.run_state(:'run');
 select json_array_length(t.heartbeat('f', json_build_array(json_build_array(request_id, 1))) -> 'cancel') as to_cancel, request_id as request from mrprompt.runs where id = :'run' \gset
 select :to_cancel as cancels_on_the_wire;
 select mrprompt_internal.settle((t.args('f') || jsonb_build_object('outcomes', jsonb_build_array(jsonb_build_object('request', :'request', 'attempt', 1, 'result', 'cancelled',
     'response', t.says('I was about to'), 'usage', '{"prompt_tokens": 5, "completion_tokens": 4, "estimated": true}'::jsonb))))::json)::jsonb -> 'busy' as busy;
-select t.state(:'run');
+select t.run_state(:'run');
 select t.thread(:'thread');
 
 \echo # what a request fails of is the last_error of the run
 select thread_id as thread, run_id as run from mrprompt.create_thread_and_run(:'curator', '[{"role": "user", "content": "?"}]') \gset
 select t.answer_run(:'run', null, 'failed', '{"http_status": 429, "error": {"status": 429, "type": "insufficient_quota", "message": "You are broke."}}') is not null as answered;
-select t.state(:'run'), last_error from mrprompt.get_run(:'run');
+select t.run_state(:'run'), last_error from mrprompt.get_run(:'run');
 select t.why(format('select mrprompt.retry_request(%L)', id)) from mrprompt.requests where run_id = :'run';
 
 \echo # answers that are cut end the run as incomplete; so do totals over the whole run, and the limits of its agent
 select thread_id as thread, run_id as run from mrprompt.create_thread_and_run(:'curator', '[{"role": "user", "content": "?"}]') \gset
 select t.answer_run(:'run', '{"content": "To be cont", "finish_reason": "length"}') is not null as answered;
-select t.state(:'run');
+select t.run_state(:'run');
 select thread_id as thread, run_id as run from mrprompt.create_thread_and_run(:'mentor', '[{"role": "user", "content": "?"}]', limits => '{"max_steps": 1}') \gset
 select t.answer_run(:'run', t.calls('get_time')) is not null as answered;
 select mrprompt.submit_tool_outputs(:'run', '[{"tool_call_id": "call_1", "output": "noon"}]');
-select t.state(:'run');
+select t.run_state(:'run');
 select thread_id as thread, run_id as run from mrprompt.create_thread_and_run(:'mentor', '[{"role": "user", "content": "?"}]', max_completion_tokens => 256) \gset
 select t.answer_run(:'run', t.calls('get_time'), more => '{"usage": {"prompt_tokens": 10, "completion_tokens": 300}}');
 select mrprompt.submit_tool_outputs(:'run', '[{"tool_call_id": "call_1", "output": "noon"}]');
-select t.state(:'run');
+select t.run_state(:'run');
 select thread_id as thread, run_id as run from mrprompt.create_thread_and_run(:'mentor', '[{"role": "user", "content": "?"}]', limits => '{"max_calls_per_tool": 1}') \gset
 select t.answer_run(:'run', t.calls('get_time', 'get_time')) is not null as answered;
 select status, output from mrprompt.tool_calls where run_id = :'run' order by place;
@@ -171,6 +185,9 @@ select t.why(format('select mrprompt.create_run(%L, %L, max_prompt_tokens => 10)
 select mrprompt.create_message(:'thread', repeat('long ', 2000)) is not null as said;
 select t.sent(:'thread', :'curator', max_prompt_tokens => 256) as does_not_fit;
 
+\echo # a thread without a message has nothing to answer
+select t.why(format('select mrprompt.create_run(mrprompt.create_thread(), %L)', :'curator'));
+
 \echo # a run whose user does not answer expires, and its thread is free
 select thread_id as thread, run_id as run from mrprompt.create_thread_and_run(:'mentor', '[{"role": "user", "content": "?"}]', limits => '{"tool_wait_seconds": 60}') \gset
 delete from mrprompt_internal.queue where request_id <> (select request_id from mrprompt.runs where id = :'run');
@@ -178,8 +195,10 @@ select t.answer_run(:'run', t.calls('get_time')) is not null as answered;
 update mrprompt.runs set expires_at = now() where id = :'run';
 select regexp_replace(t.why(format('select mrprompt.submit_tool_outputs(%L, %L)', :'run', '[{"tool_call_id": "call_1", "output": "noon"}]')), 'at [A-Z].*', 'at …');
 select mrprompt.create_message(:'thread', 'Never mind.') is not null as said;
-select t.state(:'run');
+select t.run_state(:'run');
 select t.thread(:'thread');
+\echo # who follows it late sees what it asked for
+select data -> 'required_action' -> 'submit_tool_outputs' from mrprompt.stream_run(:'run', 0, '0') where event = 'thread.run.requires_action';
 
 \echo # whose run it is, decides who sees it and who may do something with it
 select t.be('bob');
@@ -195,3 +214,6 @@ union all select t.state from t.try(format('select * from mrprompt.stream_run(%L
 union all select t.state from t.try('insert into mrprompt.runs select * from mrprompt.runs') t
 union all select t.state from t.try('select * from mrprompt_internal.run_identities') t;
 reset role;
+drop function public.season();
+drop function t.run_state(uuid), t.answer_run(uuid, jsonb, text, jsonb), t.calls(text[]), t.says(text), t.events(uuid, bigint), t.thread(uuid),
+    t.sent(uuid, uuid, text, int, bigint);

@@ -136,23 +136,26 @@ select shop.statement(c.function, c.arguments, c.strict) from (values
     (12, 'shop.twice(integer)', '[1]', false),
     (13, 'shop.twice(integer)', 'null', false)) c (place, function, arguments, strict) order by place;
 \echo a function that is gone
-select t.why($$select mrprompt_internal.tool_statement(row('it', 'shop.gone(integer)', '', '{}', false, false, false, '1s', 100, '', true, null, null)::mrprompt.tools, '{}')$$);
-select t.why($$select mrprompt_internal.tool_statement(row('it', 'gone.f(gone.type)', '', '{}', false, false, false, '1s', 100, '', true, null, null)::mrprompt.tools, '{}')$$);
+select t.why($$select mrprompt_internal.tool_statement(row('it', 'shop.gone(integer)', 'postgres', '', '{}', false, false, false, '1s', 100, '', true, null, null)::mrprompt.tools, '{}')$$);
+create function public.theirs() returns int language sql as 'select 1';
+select t.why($$select mrprompt_internal.tool_statement(row('it', 'public.theirs()', 'somebody', '', '{}', false, false, false, '1s', 100, '', true, null, null)::mrprompt.tools, '{}')$$);
+drop function public.theirs();
+select t.why($$select mrprompt_internal.tool_statement(row('it', 'gone.f(gone.type)', 'postgres', '', '{}', false, false, false, '1s', 100, '', true, null, null)::mrprompt.tools, '{}')$$);
 
 \echo whose turn it is: of the users with the fewest calls under way, the oldest
 create function shop.queue(who text, status text default 'queued') returns void language sql as $$
     insert into mrprompt.tool_calls (run_id, user_id, step_id, call_id, place, name, arguments, kind, status, started_at)
     values (gen_random_uuid(), ('00000000-0000-4000-8000-00000000000' || who)::uuid, gen_random_uuid(), 'c', 0, 'twice', who, 'sql', status, clock_timestamp()) $$;
-create function shop.next() returns text language sql as $$ select c.arguments from mrprompt.tool_calls c where c.id = mrprompt_internal.next_tool_call() $$;
+create function shop.next() returns text language sql as $$ select c.arguments from mrprompt.tool_calls c where c.id = (select mrprompt_internal.next_tool_call()) $$;
 begin;  -- rolled back before a process could take them
 select shop.next() is null as nobody;
 select shop.queue('1'), shop.queue('1'), shop.queue('2'), shop.queue('3');
 select shop.next();
-update mrprompt.tool_calls set status = 'running', started_at = clock_timestamp() where id = mrprompt_internal.next_tool_call();
+update mrprompt.tool_calls set status = 'running', started_at = clock_timestamp() where id = (select mrprompt_internal.next_tool_call());
 select shop.next();
-update mrprompt.tool_calls set status = 'running', started_at = clock_timestamp() where id = mrprompt_internal.next_tool_call();
+update mrprompt.tool_calls set status = 'running', started_at = clock_timestamp() where id = (select mrprompt_internal.next_tool_call());
 select shop.next();
-update mrprompt.tool_calls set status = 'cancelled' where id = mrprompt_internal.next_tool_call();
+update mrprompt.tool_calls set status = 'cancelled' where id = (select mrprompt_internal.next_tool_call());
 select shop.next() as of_who_has_one_already;
 select shop.queue('1', 'running'), shop.queue('1', 'running');
 select shop.next() is null as one_user_leaves_a_worker_to_the_others;

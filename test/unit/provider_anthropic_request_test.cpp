@@ -119,6 +119,15 @@ TEST(AnthropicRequest, bad_tool_arguments_are_named) {
     }
 }
 
+TEST(AnthropicRequest, effort_is_said_in_its_own_way) {
+    EXPECT_EQ(part("output_config", kUser, R"("reasoning_effort":"high")"), R"({"effort":"high"})");
+    EXPECT_EQ(part("output_config", kUser, R"("reasoning_effort":"minimal")"), R"({"effort":"low"})");
+    EXPECT_EQ(part("output_config", kUser, R"("reasoning_effort":"none")"), "null");
+    EXPECT_EQ(part("output_config", kUser, R"("reasoning_effort":"high","output_config":{"effort":"low"})"),
+              R"({"effort":"low"})");
+    EXPECT_EQ(part("reasoning_effort", kUser, R"("reasoning_effort":"high")"), "null");
+}
+
 TEST(AnthropicRequest, thinking_is_replayed_first) {
     const std::string blocks = R"([{"type":"thinking","thinking":"hm","signature":"c2ln"}])";
     const std::string expected =

@@ -23,7 +23,6 @@ constexpr std::string_view kLeftOut[] = {
     "prediction",
     "presence_penalty",
     "prompt_cache_key",
-    "reasoning_effort",
     "seed",
     "store",
     "stream",
@@ -35,9 +34,10 @@ constexpr std::string_view kLeftOut[] = {
 
 // Reshaped one by one in `anthropic_request`.
 constexpr std::string_view kTranslated[] = {
-    "max_completion_tokens", "max_tokens",        "messages", "parallel_tool_calls",
-    "response_format",       "safety_identifier", "stop",     "system",
-    "temperature",           "tool_choice",       "tools",    "user",
+    "max_completion_tokens", "max_tokens",      "messages",          "parallel_tool_calls",
+    "reasoning_effort",      "response_format", "safety_identifier", "stop",
+    "system",                "temperature",     "tool_choice",       "tools",
+    "user",
 };
 
 template <std::size_t N>
@@ -139,14 +139,26 @@ void set_user(Json& body, const Json& payload) {
     }
 }
 
+Json& output_config(Json& body) {
+    Json& config = body["output_config"];
+    if (!config.is_object()) config = Json::object();
+    return config;
+}
+
+// The same words, but that "minimal" is "low" here, and that "none" has no like.
+void set_effort(Json& body, const Json& payload) {
+    const std::string effort = string_member(payload, "reasoning_effort");
+    if (effort.empty() || effort == "none" || member(member(body, "output_config"), "effort").is_string()) return;
+    output_config(body)["effort"] = effort == "minimal" ? "low" : effort;
+}
+
 // A schema is enforced; "some JSON object" has no counterpart and is asked for in words.
 void set_format(Json& body, Json& system, const Json& payload) {
     const Json& format = member(payload, "response_format");
     const std::string type = string_member(format, "type");
     if (type == "json_schema") {
-        if (!member(body, "output_config").is_object()) body["output_config"] = Json::object();
-        body["output_config"]["format"] = {{"type", type},
-                                           {"schema", member(member(format, "json_schema"), "schema")}};
+        output_config(body)["format"] = {{"type", type},
+                                         {"schema", member(member(format, "json_schema"), "schema")}};
     } else if (type == "json_object") {
         system.push_back({{"type", "text"}, {"text", "Answer with one valid JSON object and nothing else."}});
     }
@@ -168,6 +180,7 @@ Result<HttpRequest> anthropic_request(const Provider& provider, const Chat& chat
         if (!value.is_null() && !listed(kLeftOut, name) && !listed(kTranslated, name)) body[name] = value;
     }
     set_format(body, conversation->system, payload);
+    set_effort(body, payload);
     Json system = member(payload, "system");  // Anthropic's own way of saying it comes first
     if (system.is_string()) system = Json::array({{{"type", "text"}, {"text", system}}});
     if (!system.is_array()) system = Json::array();
