@@ -9,7 +9,7 @@ check() { # NAME BREACHES
 
 declared=$(grep -rhoE "'MODULE_PATHNAME', '[a-z0-9_]+'" sql/install sql/upgrade | sed "s/.*, '//; s/'//" | sort -u)
 exported=$(nm -D --defined-only mrprompt.so | awk '$2 ~ /[TDBRVW]/ {print $3}' |
-    grep -vE '^(Pg_magic_func|_PG_init|mrprompt_launcher_main|mrprompt_supervisor_main|_init|_fini)$' | sed 's/^pg_finfo_//' | sort -u)
+    grep -vE '^(Pg_magic_func|_PG_init|mrprompt_launcher_main|mrprompt_supervisor_main|mrprompt_tool_main|_init|_fini)$' | sed 's/^pg_finfo_//' | sort -u)
 check 'mrprompt.so exports its SQL functions and nothing else' "$(comm -13 <(echo "$declared") <(echo "$exported"))"
 check 'every declared C function is exported' "$(comm -23 <(echo "$declared") <(echo "$exported"))"
 check 'mrprompt.so needs libcrypto, libstdc++, libc and friends only' \

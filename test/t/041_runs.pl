@@ -113,6 +113,7 @@ for my $protocol ('openai', 'anthropic')
     my $calls = $event->{data}{required_action}{submit_tool_outputs}{tool_calls};
     is(join(', ', map { "$_->{id} $_->{function}{name} $_->{function}{arguments}" } @$calls), 'call_ask ask_user {"question":"Shall we go on?"}',
         "$protocol, the peer: of three parallel calls the run asks for the one that is the app's");
+    as_app("select mrprompt.approve_tool_calls('$run')");
     as_app(qq(select mrprompt.submit_tool_outputs('$run', '[{"tool_call_id": "call_ask", "output": "the user says yes"}]')));
     is(follow($run, $state, 'done')->{event}, 'done', "$protocol, the peer: the run ends");
     my $text = "You have achieved much, and it is spring. Let us go on, as you wish: \x{4f60}\x{597d}!";
