@@ -66,6 +66,21 @@ grant select on mrprompt.agents, mrprompt.agent_versions to mrprompt_user, mrpro
 
 -- Making and changing them.
 
+create function mrprompt_internal.check_shared(shared boolean, user_id uuid) returns void
+    language plpgsql stable set search_path = pg_catalog, pg_temp
+as $$
+begin
+    if shared then
+        perform mrprompt_internal.require_admin('make a shared agent');
+        if user_id is not null then
+            raise exception using errcode = 'PT400', message = 'a shared agent belongs to no user', detail = format('user_id is %s', user_id),
+                hint = 'Leave user_id out, or shared.';
+        end if;
+    end if;
+end
+$$;
+comment on function mrprompt_internal.check_shared(boolean, uuid) is 'Refuses a shared agent to who is no admin (42501), and one that is to be somebody''s (PT400).';
+
 create function mrprompt_internal.create_agent(
     name text, description text, metadata jsonb, config json, shared boolean, user_id uuid) returns uuid
     language plpgsql security definer set search_path = pg_catalog, pg_temp
@@ -75,13 +90,7 @@ declare
     kept constant json := mrprompt_internal.kept_config(config);
     agent mrprompt.agents;
 begin
-    if shared then
-        perform mrprompt_internal.require_admin('make a shared agent');
-        if user_id is not null then
-            raise exception using errcode = 'PT400', message = 'a shared agent belongs to no user', detail = format('user_id is %s', user_id),
-                hint = 'Leave user_id out, or shared.';
-        end if;
-    end if;
+    perform mrprompt_internal.check_shared(shared, user_id);
     perform mrprompt_internal.check_agent_names(coalesce(name, ''), description, metadata);
     perform mrprompt_internal.check_agent_config(kept, acting);
     agent := json_populate_record(null::mrprompt.agents, kept);

@@ -12,13 +12,7 @@ declare
     key mrprompt.api_keys;
     there mrprompt.agents;
 begin
-    if shared then
-        perform mrprompt_internal.require_admin('make a shared agent');
-        if user_id is not null then
-            raise exception using errcode = 'PT400', message = 'a shared agent belongs to no user', detail = format('user_id is %s', user_id),
-                hint = 'Leave user_id out, or shared.';
-        end if;
-    end if;
+    perform mrprompt_internal.check_shared(shared, user_id);
     if not exists (select from mrprompt.providers p where p.name = create_agents_from_keys.provider) then
         raise exception using errcode = 'PT400', message = format('there is no provider %s', coalesce(left(provider, 100), 'null')),
             detail = (select 'Known: ' || string_agg(p.name, ', ' order by p.name) from mrprompt.providers p where p.enabled);

@@ -310,8 +310,8 @@ begin
     end if;
 
     perform mrprompt_internal.check_options(options, place);
-    -- A call made again finds its request, however full the queue is.
-    if once_key is null or not exists (select from mrprompt.requests r where r.user_id = acting and r.idempotency_key = once_key) then
+    -- A call made again finds its request, however full the queue is; a run asks for room before it builds its payload.
+    if enqueue_for.run_id is null and (once_key is null or not exists (select from mrprompt.requests r where r.user_id = acting and r.idempotency_key = once_key)) then
         perform mrprompt_internal.check_room(acting);
     end if;
 

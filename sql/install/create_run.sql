@@ -51,8 +51,7 @@ declare
 begin
     select * into agent from mrprompt.agents a where a.id = agent_id and (a.user_id is null or a.user_id = thread.user_id);
     if not found then
-        raise exception using errcode = 'PT404', message = format('there is no agent %s for the user of this thread', agent_id),
-            hint = 'select * from mrprompt.list_agents()';
+        perform mrprompt_internal.agent_not_found(agent_id);
     elsif agent.archived_at is not null then
         raise exception using errcode = 'PT409', message = format('agent %s (%s) was archived', agent.id, agent.name), detail = format('at %s', agent.archived_at),
             hint = 'Name another agent.';

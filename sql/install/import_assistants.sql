@@ -53,13 +53,7 @@ declare
     metadata jsonb;
     state text; why text; details text; way_out text;
 begin
-    if shared then
-        perform mrprompt_internal.require_admin('make a shared agent');
-        if user_id is not null then
-            raise exception using errcode = 'PT400', message = 'a shared agent belongs to no user', detail = format('user_id is %s', user_id),
-                hint = 'Leave user_id out, or shared.';
-        end if;
-    end if;
+    perform mrprompt_internal.check_shared(shared, user_id);
     if json_array_length(list) > most then
         raise exception using errcode = 'PT413', message = format('an import takes %s assistants at most', most),
             detail = format('it has %s', json_array_length(list)), hint = 'Import them in several calls.';

@@ -63,7 +63,7 @@ grant execute on function mrprompt_internal.caller_is_admin, mrprompt_internal.m
 grant execute on function
     mrprompt.chat, mrprompt.chat_text, mrprompt_internal.chat_payload, mrprompt_internal.enqueue,
     mrprompt.get_request, mrprompt_internal.why_waiting, mrprompt_internal.is_cancel_requested, mrprompt.wait_for_request, mrprompt.stream,
-    mrprompt_internal.refuse_own, mrprompt_internal.is_own_change, mrprompt_internal.begin_wait,
+    mrprompt_internal.refuse_own, mrprompt_internal.refuse_waiting_for, mrprompt_internal.is_own_change, mrprompt_internal.begin_wait,
     mrprompt_internal.change_counter, mrprompt_internal.wait_for_change,
     mrprompt.cancel_request, mrprompt_internal.request_cancel,
     mrprompt.notification_channel, mrprompt_internal.my_channel, mrprompt_internal.in_flight to mrprompt_user, mrprompt_admin;

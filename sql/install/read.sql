@@ -57,21 +57,27 @@ create function mrprompt_internal.is_cancel_requested(request_id uuid) returns b
           and (r.user_id = mrprompt.current_user_id() or mrprompt_internal.may_act_for_others()));
 comment on function mrprompt_internal.is_cancel_requested(uuid) is 'Whether somebody wishes to cancel this request of the caller''s, and it has not ended yet.';
 
+create function mrprompt_internal.refuse_waiting_for(version xid, what text) returns void
+    language plpgsql set search_path = pg_catalog, pg_temp
+as $$
+begin
+    if version is null then
+        raise exception using errcode = 'PT404', message = format('there is no %s of yours', what),
+            hint = 'It is visible to its user and to admins, once its transaction has committed.';
+    elsif mrprompt_internal.is_own_change(version) then
+        raise exception using errcode = 'PT400', message = format('%s was made or changed in this very transaction', what),
+            detail = 'No fetcher can see that before the transaction commits.', hint = 'Commit first, then wait.';
+    end if;
+end
+$$;
+comment on function mrprompt_internal.refuse_waiting_for(xid, text) is
+    'PT404 for what the caller cannot see (version null), PT400 for what this transaction has written.';
+
 create function mrprompt_internal.refuse_own(request_id uuid) returns void
     language plpgsql set search_path = pg_catalog, pg_temp
 as $$
-declare
-    version xid;
 begin
-    select r.xmin into version from mrprompt.requests r where r.id = request_id;
-    if not found then
-        raise exception using errcode = 'PT404', message = format('there is no request %s of yours', request_id),
-            hint = 'Requests are visible to their user and to admins, once their transaction has committed.';
-    end if;
-    if mrprompt_internal.is_own_change(version) then
-        raise exception using errcode = 'PT400', message = format('request %s was made in this very transaction', request_id),
-            detail = 'No fetcher can see it before the transaction commits.', hint = 'Commit first, then wait.';
-    end if;
+    perform mrprompt_internal.refuse_waiting_for((select r.xmin from mrprompt.requests r where r.id = request_id), 'request ' || coalesce(request_id::text, 'null'));
 end
 $$;
 comment on function mrprompt_internal.refuse_own(uuid) is 'PT404 for a request the caller cannot see, PT400 for one of this transaction.';

@@ -126,18 +126,8 @@ comment on function mrprompt.list_run_steps(uuid, integer, text, uuid, uuid) is
 create function mrprompt_internal.refuse_own_run(run_id uuid) returns void
     language plpgsql set search_path = pg_catalog, pg_temp
 as $$
-declare
-    version xid;
 begin
-    select r.xmin into version from mrprompt.runs r where r.id = run_id;
-    if not found then
-        raise exception using errcode = 'PT404', message = format('there is no run %s of yours', run_id),
-            hint = 'Runs are visible to their user and to admins, once their transaction has committed.';
-    end if;
-    if mrprompt_internal.is_own_change(version) then
-        raise exception using errcode = 'PT400', message = format('run %s was made or changed in this very transaction', run_id),
-            detail = 'No fetcher can see that before the transaction commits.', hint = 'Commit first, then wait.';
-    end if;
+    perform mrprompt_internal.refuse_waiting_for((select r.xmin from mrprompt.runs r where r.id = run_id), 'run ' || coalesce(run_id::text, 'null'));
 end
 $$;
 comment on function mrprompt_internal.refuse_own_run(uuid) is 'PT404 for a run the caller cannot see, PT400 for one that this transaction has changed.';

@@ -51,7 +51,7 @@ reset mrprompt.default_provider;
 -- a request of this very transaction cannot be waited for, nor can anything in repeatable read
 begin;
 select t.ask('same');
-select state, message like 'request % was made in this very transaction' as own from t.try($$select * from mrprompt.wait_for_request(t.id('same'))$$);
+select state, message like 'request % was made or changed in this very transaction' as own from t.try($$select * from mrprompt.wait_for_request(t.id('same'))$$);
 commit;
 begin isolation level repeatable read;
 select state from t.try($$select * from mrprompt.wait_for_request(t.id('same'))$$);

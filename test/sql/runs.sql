@@ -200,6 +200,25 @@ select t.thread(:'thread');
 \echo # who follows it late sees what it asked for
 select data -> 'required_action' -> 'submit_tool_outputs' from mrprompt.stream_run(:'run', 0, '0') where event = 'thread.run.requires_action';
 
+\echo # a long answer is read in pages: all of it, each piece once, before what came of it
+select thread_id as thread, run_id as run from mrprompt.create_thread_and_run(:'curator', '[{"role": "user", "content": "?"}]') \gset
+select mrprompt_internal.claim((t.args('f') || '{"room": 1, "bytes": 1000000}')::json) is not null as claimed;
+insert into mrprompt.deltas (request_id, seq, attempt, content) select r.request_id, n, 1, n || ' ' from mrprompt.runs r, generate_series(1, 2500) n where r.id = :'run';
+select mrprompt_internal.settle((t.args('f') || jsonb_build_object('outcomes', jsonb_build_array(jsonb_build_object('request', r.request_id, 'attempt', 1, 'result', 'succeeded',
+    'response', t.says('long'), 'usage', '{"prompt_tokens": 1, "completion_tokens": 2500}'::jsonb))))::json) ->> 'stale' as stale from mrprompt.runs r where r.id = :'run';
+with recursive page (n, last, events) as (
+    select 1, max(e.seq), array_agg(e.event order by e.seq) || array_agg(e.data -> 'delta' -> 'content' -> 0 -> 'text' ->> 'value' order by e.seq)
+    from mrprompt.stream_run(:'run', 0, '0') e
+    union all
+    select p.n + 1, x.last, x.events
+    from page p cross join lateral (
+        select max(e.seq) as last, array_agg(e.event order by e.seq) || array_agg(e.data -> 'delta' -> 'content' -> 0 -> 'text' ->> 'value' order by e.seq) as events
+        from mrprompt.stream_run(:'run', p.last, '0') e) x
+    where x.last is not null
+)
+select max(n) as pages, count(*) filter (where v ~ '^[0-9]+ $') as pieces, count(distinct v) filter (where v ~ '^[0-9]+ $') as different, (array_agg(v order by n desc) filter (where v = 'done'))[1] as at_the_end
+from page, unnest(events) v;
+
 \echo # whose run it is, decides who sees it and who may do something with it
 select t.be('bob');
 grant usage on schema t to mrprompt_user;
