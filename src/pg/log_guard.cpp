@@ -243,17 +243,18 @@ PlannedStmt* plan(Query* query, const char* text, int options, ParamListInfo par
                                                                                          parameters);
 }
 
+void end_as_usual(QueryDesc* query) {
+    (previous_end_hook != nullptr ? previous_end_hook : standard_ExecutorEnd)(query);
+}
+
 void end_executor(QueryDesc* query) {
-    auto const end = previous_end_hook != nullptr ? previous_end_hook : standard_ExecutorEnd;
-    if (!hides(query->sourceText, query->plannedstmt->stmt_location, query->plannedstmt->stmt_len)) {
-        end(query);
-        return;
-    }
+    if (!hides(query->sourceText, query->plannedstmt->stmt_location, query->plannedstmt->stmt_len))
+        return end_as_usual(query);
     query->sourceText = without_literals(query->sourceText);
     bool const outer = ending_secret;
     ending_secret = true;
     PG_TRY();
-    { end(query); }
+    { end_as_usual(query); }
     PG_FINALLY();
     { ending_secret = outer; }
     PG_END_TRY();
