@@ -25,6 +25,7 @@ with
         left join pg_attrdef d on adrelid = r.oid and adnum = attnum
         union all
         select 'constraint', r.name || ' ' || conname, concat_ws(' ', pg_get_constraintdef(c.oid), convalidated) from pg_constraint c join relations r on conrelid = r.oid
+            where contype <> 'n'  -- listed as columns; their names are PostgreSQL 18's
         union all
         select 'index', name, concat_ws(' ', pg_get_indexdef(oid), indisvalid, indisprimary, indisreplident, indisclustered)
         from relations join pg_index on indexrelid = oid
