@@ -77,6 +77,13 @@ bool chunks_are_wrong(const std::string& message) {
            message.starts_with("invalid chunk size");
 }
 
+// Of a key that it cannot use, version 8.22 says that an argument was bad.
+CURLcode code_of(const Transfer& transfer, CURLcode code) {
+    return code == CURLE_BAD_FUNCTION_ARGUMENT && !transfer.request.client_cert_file.empty()
+               ? CURLE_SSL_CERTPROBLEM
+               : code;
+}
+
 TransferEnd how_it_ended(const Transfer& transfer, CURLcode code, const std::string& message) {
     const bool sent = transfer.stage > Transfer::Stage::connecting;
     if (address_refused(transfer)) return TransferEnd::address_refused;
@@ -279,7 +286,7 @@ void CurlTransport::collect() {
         if (message->msg != CURLMSG_DONE) continue;
         Transfer* transfer = nullptr;
         curl_easy_getinfo(message->easy_handle, CURLINFO_PRIVATE, &transfer);
-        const CURLcode code = message->data.result;
+        const CURLcode code = code_of(*transfer, message->data.result);
         if (transfer->unfit_connection && !transfer->connects_afresh) {
             connect_afresh(*transfer);
             continue;
