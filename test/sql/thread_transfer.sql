@@ -106,6 +106,58 @@ select source_id, messages, created, notes from mrprompt.import_threads('{"objec
     {"id": "thread_2", "messages": [{"role": "user", "created_at": 1700000001, "content": [{"type": "text", "text": {"value": "first"}}]}, {"role": "assistant", "created_at": 1700000001, "content": [{"type": "text", "text": {"value": "second"}}]}]},
     {"id": "thread_3"}, {"id": "thread_2"}, {"messages": [{"role": "system", "content": "You are"}, {"role": "user", "content": "no id"}]}]}');
 select text from mrprompt.chat_history((select id from mrprompt.list_threads() where metadata ->> 'thread_id' = 'thread_2'));
+-- The order of a list: seconds are all that the times say, the rest says the list, whichever way it goes.
+create function pg_temp.listed(old_id text) returns text language sql as $$
+    select string_agg(coalesce(m.content #>> '{}', m.tool_calls -> 0 ->> 'id'), ' ' order by m.position) from mrprompt.threads th join mrprompt.messages m on m.thread_id = th.id where th.metadata ->> 'thread_id' = old_id $$;
+-- Messages as said, at these seconds, in the API's form.
+create function pg_temp.api(said text, seconds int[], thread_id text default null) returns json language sql as $$
+    select json_agg(json_strip_nulls(json_build_object('object', 'thread.message', 'id', 'msg_' || w, 'thread_id', thread_id, 'created_at', 1700000000 + seconds[n], 'role', 'user',
+        'content', json_build_array(json_build_object('type', 'text', 'text', json_build_object('value', w))))) order by n) from string_to_table(said, ' ') with ordinality t (w, n) $$;
+create function pg_temp.as_list(data json) returns json language sql as $$ select json_build_object('object', 'list', 'data', data, 'has_more', false) $$;
+select o.id, o.messages, pg_temp.listed(o.id) from (select i.source_id as id, i.messages from mrprompt.import_threads(json_build_array(
+    json_build_object('id', 'list desc', 'messages', pg_temp.as_list(pg_temp.api('d c b a', '{9,5,5,1}'))),
+    json_build_object('id', 'list asc', 'messages', pg_temp.as_list(pg_temp.api('a b c d', '{1,5,5,9}'))),
+    json_build_object('id', 'array desc', 'messages', pg_temp.api('d c b a', '{9,5,5,5}')),
+    json_build_object('id', 'array asc', 'messages', pg_temp.api('a b c d', '{5,5,5,9}')),
+    json_build_object('id', 'list of a second', 'messages', pg_temp.as_list(pg_temp.api('b a', '{5,5}'))),
+    json_build_object('id', 'array of a second', 'messages', pg_temp.api('b a', '{5,5}')),
+    json_build_object('id', 'pages mixed up', 'messages', (select json_agg(m) from (select json_array_elements(pg_temp.api('d c', '{5,5}')) union all select json_array_elements(pg_temp.api('g f e', '{8,8,5}')) union all select json_array_elements(pg_temp.api('b a', '{3,1}'))) p (m))),
+    json_build_object('id', 'one', 'messages', pg_temp.as_list(pg_temp.api('a', '{5}'))))) i) o;
+-- of a table of one's own, with times as PostgreSQL writes them
+select messages, pg_temp.listed('own') from mrprompt.import_threads('{"id": "own", "messages": [{"role": "user", "content": "b", "created_at": "2024-05-01 10:00:00.5+00"}, {"role": "user", "content": "a", "created_at": "2024-05-01T10:00:00Z"}]}');
+-- a thread that does not say when it was made is as old as its first message
+select title, created_at at time zone 'UTC' as created_at from mrprompt.list_threads() where metadata ->> 'thread_id' = 'array desc';
+-- Messages alone are put together by the thread that they name: one list, an array, or pages of several threads.
+select source_id, messages, created, notes, pg_temp.listed(source_id) from mrprompt.import_threads(pg_temp.as_list(pg_temp.api('c b a', '{2,1,1}', 'alone')));
+select source_id, messages, created, pg_temp.listed(source_id) from mrprompt.import_threads(json_build_array(pg_temp.as_list(pg_temp.api('d c', '{4,4}', 'paged')), pg_temp.as_list(pg_temp.api('x', '{1}', 'other')), pg_temp.as_list('[]'), pg_temp.as_list(pg_temp.api('b a', '{4,3}', 'paged'))));
+select source_id, messages, created from mrprompt.import_threads(pg_temp.api('c b a', '{2,1,1}', 'alone'));
+select t.why(format('select mrprompt.import_threads(%L)', '[{"role": "user", "content": "Hi"}]'));
+select t.why(format('select mrprompt.import_threads(%L)', '[{"id": "thread_9"}, {"role": "user", "content": "Hi", "thread_id": "thread_9"}]'));
+select t.why(format('select mrprompt.import_threads(%L)', '{"role": "robot", "content": "Hi", "thread_id": "thread_9"}'));
+-- one page of several is not taken for a thread
+select t.why(format('select mrprompt.import_threads(%L)', '{"has_more": true, "data": [{"role": "user", "content": "Hi", "thread_id": "thread_9"}]}'));
+select t.why(format('select mrprompt.import_threads(%L)', '{"id": "thread_9", "messages": {"has_more": true, "data": [{"role": "user", "content": "Hi"}]}}'));
+-- what is no thread makes none
+select t.why(format('select mrprompt.import_threads(%L)', '[{"id": "run_1", "object": "thread.run"}]'));
+select t.why(format('select mrprompt.import_threads(%L)', '{}'));
+-- Dated or not, each output of a tool follows its call; what a tool answered may be nothing
+create function pg_temp.tools(list json, dated boolean default true) returns json language sql as $$
+    select json_build_object('id', 'tools', 'messages', json_agg(m || case when dated then jsonb_build_object('created_at', 1700000000 + n) else '{}' end order by n)) from jsonb_array_elements(list::jsonb) with ordinality e (m, n) $$;
+\set call '{"role": "assistant", "content": "", "tool_calls": [{"id": "c1", "type": "function", "function": {"name": "f", "arguments": "{}"}}]}'
+select t.why(format('select mrprompt.import_threads(%L)', pg_temp.tools('[{"role": "user", "content": "a"}, {"role": "tool", "tool_call_id": "c1", "content": "x"}]')));
+select t.why(format('select mrprompt.import_threads(%L)', pg_temp.tools(format('[%s, {"role": "developer", "content": "a"}, {"role": "user", "content": "a"}]', :'call')::json)));
+select t.why(format('select mrprompt.import_threads(%L)', pg_temp.tools('[{"role": "user", "content": "a", "tool_calls": [{"id": "c1", "type": "function", "function": {"name": "f", "arguments": "{}"}}]}]')));
+select t.why(format('select mrprompt.import_threads(%L)', pg_temp.tools('[{"role": "assistant", "tool_calls": [{"id": "c1", "function": {"name": "f", "arguments": {}}}]}]')));
+select t.why(format('select mrprompt.import_threads(%L)', pg_temp.tools('[{"role": "assistant", "tool_calls": [{"id": "c1", "function": {"name": "f", "arguments": ""}}, {"id": "c1", "function": {"name": "f", "arguments": ""}}]}]')));
+-- the place that an error names is where it was given
+select t.why(format('select mrprompt.import_threads(%L)', '{"id": "a", "messages": [{"role": "user", "content": "b", "created_at": 2000000}, {"role": "robot", "content": "a", "created_at": 1000000}, {"role": "user", "content": "a", "created_at": 1000000}]}'));
+select messages, notes from mrprompt.import_threads(pg_temp.tools(format('[{"role": "user", "content": "a", "tool_calls": []}, %s, {"role": "developer", "content": "a"}, {"role": "tool", "tool_call_id": "c1", "content": ""}, %1$s]', :'call')::json));
+select mrprompt.export_thread(id) -> 'messages' from mrprompt.threads where metadata ->> 'thread_id' = 'tools';
+-- what was imported can be exported and imported again, however full its metadata is
+select created from mrprompt.import_threads(json_build_object('id', 'full', 'metadata', (select json_object_agg(n, 'v') from generate_series(1, 16) n),
+    'messages', json_build_array(json_build_object('id', 'm', 'role', 'user', 'content', 'a', 'metadata', (select json_object_agg(n, 'v') from generate_series(1, 16) n)))));
+select mrprompt.export_thread(id) as full, mrprompt.delete_thread(id) is not null as gone from mrprompt.threads where metadata ->> 'thread_id' = 'full' \gset
+select created, messages from mrprompt.import_threads(:'full');
 -- a chat that ends with calls that nobody answered goes without them
 select messages, notes from mrprompt.import_threads('{"messages": [{"role": "user", "content": "a"}, {"role": "assistant", "content": null, "tool_calls": [{"id": "c1", "type": "function", "function": {"name": "f", "arguments": "{}"}}, {"id": "c2", "type": "function", "function": {"name": "f", "arguments": "{}"}}]}, {"role": "tool", "tool_call_id": "c2", "content": "x"}]}');
 -- all or none, with the place of what is wrong
@@ -118,7 +170,7 @@ select t.why($$select mrprompt.import_threads('{"messages": [{"role": "user", "c
 select t.why($$select mrprompt.import_threads('{"messages": [{"role": "user", "content": "a\u0000"}]}')$$);
 select t.why($$select mrprompt.import_threads('{"messages": ["a"]}')$$);
 select t.why($$select mrprompt.import_threads('{"messages": "a"}')$$);
-select t.why($$select mrprompt.import_threads('{"created_at": "yesterday evening"}')$$);
+select t.why($$select mrprompt.import_threads('{"id": "a", "created_at": "yesterday evening"}')$$);
 select t.why($$select mrprompt.import_threads('{"metadata": {"k": [1, 2]}, "messages": [{"role": "user", "content": "a", "metadata": []}]}')$$);
 select t.why($$select mrprompt.import_threads('["a"]')$$);
 select t.why($$select mrprompt.import_threads('1')$$);
