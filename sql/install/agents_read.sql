@@ -38,32 +38,39 @@ comment on function mrprompt.get_agent(uuid, integer) is
 
 create function mrprompt.list_agents(
     "limit" integer default 20, "order" text default 'desc', after uuid default null, before uuid default null,
-    archived boolean default false, search text default null, user_id uuid default null)
-    returns table (id uuid, name text, description text, provider text, model text, shared boolean, version integer, metadata jsonb,
-                   created_at timestamptz, updated_at timestamptz, archived_at timestamptz)
+    archived boolean default false, search text default null, out id uuid, inout name text default null, out description text, out provider text,
+    out model text, out shared boolean, out version integer, out metadata jsonb, out created_at timestamptz, out updated_at timestamptz,
+    out archived_at timestamptz, user_id uuid default null)
+    returns setof record
     language plpgsql stable set search_path = pg_catalog, pg_temp
 as $$
 declare
     acting constant uuid := case when user_id is not null then mrprompt_internal.acting_user(user_id) end;
     up constant boolean := "order" = 'asc';
-    scan_up constant boolean := mrprompt_internal.page_goes_up("limit", "order", after is null and before is not null);
+    back constant boolean := after is null and before is not null;
+    scan_up constant boolean := mrprompt_internal.page_goes_up("limit", "order", back);
+    -- Whom the search names stand first: so do they where a list goes on.
+    wanted constant text := lower(search);
+    after_other constant boolean := (select lower(p.name) is distinct from wanted from mrprompt.agents p where p.id = after);
+    before_other constant boolean := (select lower(p.name) is distinct from wanted from mrprompt.agents p where p.id = before);
 begin
     return query
     select a.id, a.name, a.description, a.provider::text, a.model, a.user_id is null, a.version, a.metadata, a.created_at, a.updated_at, a.archived_at
-    from (select p.* from mrprompt.agents p
+    from (select p.*, o.other from mrprompt.agents p cross join lateral (select lower(p.name) is distinct from wanted as other) o
           where (acting is null or p.user_id is null or p.user_id = acting)
             and (archived is null or (p.archived_at is not null) = archived)
-            and (search is null or position(lower(search) in lower(concat_ws(' ', p.name, p.description))) > 0)
-            and (after is null or case when up then p.id > after else p.id < after end)
-            and (before is null or case when up then p.id < before else p.id > before end)
-          order by case when scan_up then p.id end, p.id desc
+            and (list_agents.name is null or p.name = list_agents.name)
+            and (wanted is null or position(wanted in lower(concat_ws(' ', p.name, p.description))) > 0)
+            and (after is null or case when o.other <> after_other then o.other when up then p.id > after else p.id < after end)
+            and (before is null or case when o.other <> before_other then before_other when up then p.id < before else p.id > before end)
+          order by case when back then not o.other else o.other end, case when scan_up then p.id end, p.id desc
           limit "limit") a
-    order by case when up then a.id end, a.id desc;
+    order by a.other, case when up then a.id end, a.id desc;
 end
 $$;
-comment on function mrprompt.list_agents(integer, text, uuid, uuid, boolean, text, uuid) is
+comment on function mrprompt.list_agents(integer, text, uuid, uuid, boolean, text, text, uuid) is
     'The agents that you may use, your own and the shared ones: limit 1 to 100, order asc or desc by age, after and before an id; archived: false those '
-    'in use, true the archived, null both; search: words of name or description. PT400.';
+    'in use, true the archived, null both; name: exactly that; search: words of name or description, whom it names in full first. PT400.';
 
 create function mrprompt.list_agent_versions(
     agent_id uuid, "limit" integer default 20, "order" text default 'desc', after integer default null, before integer default null)
