@@ -43,6 +43,12 @@ create function mrprompt_internal.config_members() returns text[]
         'tools', 'tool_choice', 'parallel_tool_calls', 'parameters', 'context', 'limits'];
 comment on function mrprompt_internal.config_members() is 'The columns of agents that a version keeps: what a run depends on.';
 
+create function mrprompt_internal.truncation_hint() returns text
+    language sql immutable
+    return 'As context of an agent: {"truncation": "last_messages", "last_messages": 20}, or {"truncation": "auto"}; of one run: create_run(…, '
+        'truncation => ''last_messages'', last_messages => 20). That is what truncation_strategy was.';
+comment on function mrprompt_internal.truncation_hint() is 'How to say what a run sends, to who said it in the words of the Assistants API, or by half.';
+
 create function mrprompt_internal.check_config_rules(config json) returns void
     language plpgsql immutable set search_path = pg_catalog, pg_temp
 as $$
@@ -51,7 +57,8 @@ declare
 begin
     select string_agg(case when r.wanted is null then format('%s is unknown', left(m.name, 100))
                            else format('%s is %s, must be %s', m.name, left(m.value::text, 100), r.wanted) end, '; ' order by m.name) as problems,
-        bool_or(r.wanted is null) as unknown into bad
+        bool_or(r.wanted is null) as unknown,
+        bool_or(m.name in ('truncation_strategy', 'context.truncation_strategy', 'context.truncation', 'context.type')) as truncation into bad
     from (select c.key as name, c.value from json_each(config) c
           union all
           select c.key || '.' || i.key, i.value
@@ -92,7 +99,8 @@ begin
            or r.wanted like 'a whole number%' and m.value::text !~ '^[0-9]{1,10}$');
     if bad.problems is not null then
         raise exception using errcode = 'PT400', message = bad.problems,
-            hint = case when not bad.unknown then 'Leave out what key, provider and settings shall decide.' else 'Members are: ' || array_to_string(mrprompt_internal.config_members(), ', ')
+            hint = case when bad.truncation then mrprompt_internal.truncation_hint()
+                        when not bad.unknown then 'Leave out what key, provider and settings shall decide.' else 'Members are: ' || array_to_string(mrprompt_internal.config_members(), ', ')
                         || '; of context: truncation, last_messages, max_tokens; of limits: max_steps, max_calls_per_tool, max_seconds, '
                            'max_cost, tool_wait_seconds. What else the provider takes goes into parameters.' end;
     end if;
@@ -108,7 +116,9 @@ declare
         select case json_typeof(t) when 'string' then t #>> '{}' else t -> 'function' ->> 'name' end from json_array_elements(tools) t);
     bad record;
 begin
-    select e.place - 1 as place, p.problem into bad
+    select e.place - 1 as place, p.problem,
+        coalesce(case json_typeof(e.tool) when 'object' then e.tool ->> 'type' else e.tool #>> '{}' end in ('code_interpreter', 'file_search', 'retrieval'), false) as built_in
+    into bad
     from json_array_elements(tools) with ordinality e (tool, place)
     cross join lateral (select case json_typeof(e.tool) when 'object' then e.tool -> 'function' end) f (def)
     cross join lateral (
@@ -133,7 +143,9 @@ begin
     if found then
         raise exception using errcode = 'PT400', message = format('tools[%s] %s', bad.place, bad.problem),
             detail = (select 'Registered: ' || coalesce(string_agg(t.name, ', ' order by t.name), 'none') from mrprompt.tools t where t.enabled),
-            hint = '"get_weather", the name of a registered tool, or {"type": "function", "function": {"name": "get_weather", "parameters": {…}}}';
+            hint = case when bad.built_in then 'There is no code_interpreter and no file_search here. Leave it out, or give the model a function for it: an SQL tool '
+                    '(register_tool) that looks into your tables, or a function tool that your app carries out.'
+                else '"get_weather", the name of a registered tool, or {"type": "function", "function": {"name": "get_weather", "parameters": {…}}}' end;
     end if;
     if cardinality(names) = 0 and tool_choice #>> '{}' = 'required' then
         raise exception using errcode = 'PT400', message = 'tool_choice is "required", but there are no tools';
@@ -175,14 +187,14 @@ begin
 
     select string_agg(k, ', ') into clash from jsonb_object_keys(case jsonb_typeof(checked -> 'parameters') when 'object' then checked -> 'parameters' else '{}' end) k
     where k in ('model', 'messages', 'stream', 'temperature', 'top_p', 'max_tokens', 'max_completion_tokens', 'response_format', 'reasoning_effort',
-        'tools', 'tool_choice', 'parallel_tool_calls');
+        'tools', 'tool_choice', 'parallel_tool_calls', 'truncation_strategy');
     if clash is not null then
         raise exception using errcode = 'PT400', message = format('parameters repeats what is given otherwise: %s', clash),
-            hint = 'model, temperature, top_p, max_tokens, response_format, reasoning_effort, tools, tool_choice and parallel_tool_calls are members of '
-                'their own; messages and stream are the run''s.';
+            hint = case when clash = 'truncation_strategy' then mrprompt_internal.truncation_hint() else 'model, temperature, top_p, max_tokens, response_format, reasoning_effort, tools, tool_choice and parallel_tool_calls are members of '
+                'their own; messages and stream are the run''s.' end;
     elsif checked -> 'context' ->> 'truncation' = 'last_messages' and checked -> 'context' ->> 'last_messages' is null then
         raise exception using errcode = 'PT400', message = 'context has the truncation last_messages, but does not say how many',
-            hint = '{"truncation": "last_messages", "last_messages": 20}';
+            hint = mrprompt_internal.truncation_hint();
     end if;
     perform mrprompt_internal.check_tools(case json_typeof(config -> 'tools') when 'array' then config -> 'tools' else '[]' end, config -> 'tool_choice');
 
@@ -202,7 +214,8 @@ begin
         raise exception using errcode = 'PT400',
             message = format(case when key.id is null then 'key %s is no shared key' when key.revoked_at is not null then 'key %s was revoked'
                                   else 'key %s belongs to another provider, ' || key.provider end, checked ->> 'key_id'),
-            hint = 'A shared agent takes a shared key: add_key(provider, api_key, shared => true), and grant_key(). Without one, each user''s own is used.';
+            hint = case when key.id is not null and key.revoked_at is null then 'A key travels only to its own provider. Leave provider out, or name another key.'
+                else 'A shared agent takes a shared key: add_key(provider, api_key, shared => true), and grant_key(). Without one, each user''s own is used.' end;
     end if;
 end
 $$;

@@ -95,7 +95,7 @@ begin
           and exists (select from mrprompt_internal.key_users u where u.key_id = k.id and (u.user_id is null or u.user_id = acting));
         if not found then
             raise exception using errcode = 'PT404', message = format('there is no key %s that you may use', key_id),
-                hint = 'select * from mrprompt.list_keys()';
+                hint = 'select * from mrprompt.list_keys(). A shared key needs a grant: an admin calls mrprompt.grant_key(key_id, user_id).';
         end if;
         if found_key.revoked_at is not null then
             raise exception using errcode = 'PT400', message = format('key %s (%s) was revoked', key_id, found_key.masked_key),

@@ -55,8 +55,6 @@ begin
     elsif agent.archived_at is not null then
         raise exception using errcode = 'PT409', message = format('agent %s (%s) was archived', agent.id, agent.name), detail = format('at %s', agent.archived_at),
             hint = 'Name another agent.';
-    elsif when_busy is null or when_busy not in ('refuse', 'queue') then
-        raise exception using errcode = 'PT400', message = 'when_busy must be refuse or queue', detail = format('it is %s', when_busy);
     elsif length(additional_instructions) > 256000 then
         raise exception using errcode = 'PT413', message = 'additional_instructions has more than 256000 characters',
             detail = format('it has %s', length(additional_instructions));
@@ -65,6 +63,7 @@ begin
             detail = format('they are %s and %s', coalesce(max_prompt_tokens::text, 'null'), coalesce(max_completion_tokens::text, 'null')),
             hint = 'They are totals over all model calls of the run.';
     end if;
+    perform mrprompt_internal.check_when_busy(when_busy);
     perform mrprompt_internal.check_metadata(metadata);
     perform mrprompt_internal.tags_of(metadata);
     if overrides::text <> '{}' then

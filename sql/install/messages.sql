@@ -27,6 +27,7 @@ begin
     said := part -> kind;
     return case
         when kind is null then 'has no type'
+        when kind = 'image_file' then 'is an image_file, and no files are kept here'
         when kind not in ('text', 'image_url', 'input_audio', 'file') then format('has the unknown type %s', left(kind, 50))
         when kind = 'text' then case when json_typeof(said) is distinct from 'string' then 'has no text' end
         when role = 'assistant' then format('is %s, and an assistant says text', kind)
@@ -73,7 +74,8 @@ begin
     end;
     if bad is not null then
         raise exception using errcode = 'PT400', message = place || bad,
-            hint = 'A text, or OpenAI''s parts: [{"type": "text", "text": "What is this?"}, {"type": "image_url", "image_url": {"url": "https://…"}}]';
+            hint = 'A text, or OpenAI''s parts: [{"type": "text", "text": "What is this?"}, {"type": "image_url", "image_url": {"url": "https://…"}}], '
+                'or "data:image/png;base64,…" as url';
     end if;
 end
 $$;
@@ -118,7 +120,9 @@ begin
         select string_agg(k, ', ') into unknown from json_object_keys(item.message) k where k not in ('role', 'content', 'metadata');
         if unknown is not null then
             raise exception using errcode = 'PT400', message = format('%s has members that are not known: %s', item.place, left(unknown, 200)),
-                hint = 'A message has role, content and metadata.';
+                hint = 'A message has role, content and metadata.' || case when item.message -> 'attachments' is not null then
+                    ' What is attached goes into content, as a part: {"type": "image_url", "image_url": {"url": "data:image/png;base64,…"}}, or, where the model '
+                    'takes files, {"type": "file", "file": {"filename": "a.pdf", "file_data": "data:application/pdf;base64,…"}}.' else '' end;
         end if;
         perform mrprompt_internal.check_role(item.message ->> 'role', item.place || '.role');
         perform mrprompt_internal.check_content(item.message -> 'content', item.message ->> 'role', item.place || '.content');
@@ -147,11 +151,10 @@ declare
 begin
     if content is not null and json_typeof(parts) <> 'null' then
         raise exception using errcode = 'PT400', message = 'content or parts, not both', hint = 'Put the text into the parts: {"type": "text", "text": "…"}';
-    elsif coalesce(when_busy not in ('refuse', 'queue'), true) then
-        raise exception using errcode = 'PT400', message = 'when_busy must be refuse or queue', detail = format('it is %s', coalesce(left(when_busy, 50), 'null'));
     elsif json_typeof(parts) not in ('array', 'null') then
         raise exception using errcode = 'PT400', message = 'parts must be a JSON array', detail = format('it is %s', json_typeof(parts)), hint = 'A text goes into content.';
     end if;
+    perform mrprompt_internal.check_when_busy(when_busy);
     perform mrprompt_internal.check_role(role, 'role');
     perform mrprompt_internal.check_content(said, role, case when json_typeof(said) = 'array' then 'parts' else 'content' end);
     perform mrprompt_internal.check_metadata(metadata);

@@ -86,6 +86,10 @@ select t.config_refused('{"parameters": {"model": "x", "messages": [], "seed": 1
 select t.config_refused('{"context": "auto", "limits": 5}');
 select t.config_refused('{"context": {"truncation": "middle", "last_messages": 0, "max_tokens": 255}}');
 select t.config_refused('{"context": {"truncation": "last_messages"}}');
+-- what the Assistants API called truncation_strategy
+select t.config_refused('{"context": {"type": "last_messages", "last_messages": 5}}');
+select line from t.config_refused('{"context": {"truncation_strategy": {"type": "auto"}}}') line limit 1;
+select t.config_refused('{"parameters": {"truncation_strategy": {"type": "auto"}}}');
 select t.config_refused('{"limits": {"max_steps": 0, "max_calls_per_tool": 1.5, "max_seconds": "60", "max_cost": 0, "tool_wait_seconds": 99999999999, "max_dollars": 1}}');
 select t.config_refused('{"parameters": {"a": "\u0000"}}');
 select t.config_refused('{"parameters": {"a": 1e999999}}');
@@ -99,6 +103,8 @@ select t.config_refused('{"tools": ["get_achievements", "get_archievements"]}');
 select t.config_refused('{"tools": ["get_secrets"]}');
 select t.config_refused('{"tools": [null]}');
 select t.config_refused('{"tools": [{"type": "code_interpreter"}]}');
+select line from t.config_refused('{"tools": [{"type": "function", "function": {"name": "f"}}, {"type": "file_search"}]}') line where line not like 'detail%';
+select line from t.config_refused('{"tools": ["code_interpreter"]}') line where line not like 'detail%';
 select t.config_refused('{"tools": [{}]}');
 select t.config_refused('{"tools": [{"type": "function"}]}');
 select t.config_refused('{"tools": [{"type": "function", "function": {"description": "x"}}]}');
@@ -213,6 +219,9 @@ set session authorization agent_admin;
 select mrprompt.create_agent('guide', 'You guide.', 'Guides all', 'fake', 'fake-1', temperature => 0.5, shared => true) = t.agent('guide') as made;
 select mrprompt.create_agent('keyed guide', key_id => t.key('for nobody'), provider => 'fake', shared => true) is not null as made;
 select user_id is null as shared, version from mrprompt.get_agent(t.agent('guide'));
+-- of a key that cannot be its one it is said what is wrong with it
+select t.why($$select mrprompt.create_agent('a', key_id => t.key('for nobody'), provider => 'openai', shared => true)$$);
+select t.why($$select mrprompt.create_agent('a', key_id => t.key('anns'), shared => true)$$);
 select t.why($$select mrprompt.create_agent('a', key_id => t.key('anns'), shared => true)$$);
 select line from t.why($$select mrprompt.create_agent('a', provider => 'openai', key_id => t.key('for all'), shared => true)$$) line limit 1;
 select t.why($$select mrprompt.create_agent('a', shared => true, user_id => '$$ || :'ann' || $$')$$);
@@ -244,6 +253,17 @@ select state from t.try($$insert into mrprompt.agents (name) values ('a')$$);
 select state from t.try($$update mrprompt.agents set name = 'a'$$);
 select state from t.try($$delete from mrprompt.agent_versions$$);
 select state from t.try($$select mrprompt_internal.check_agent_config('{}', null)$$);
+-- without a grant of its key he is told who gives it; with what was written for the Assistants API, how it is written here
+select t.why(format('select mrprompt.send_message(%L, ''Hi'')', t.agent('keyed guide')));
+create function pg_temp.refused(more text) returns setof text language sql as $$
+    select t.why(format('select mrprompt.create_thread_and_run(%L, ''[{"role": "user", "content": "Hi"}]'', %s)', t.agent('guide'), more)) $$;
+select pg_temp.refused($$truncation => '{"type": "last_messages", "last_messages": 3}'$$);
+select line from pg_temp.refused($$truncation => 'last_messages'$$) line limit 1;
+select pg_temp.refused($$tools => '[{"type": "code_interpreter"}]'$$);
+select pg_temp.refused($$metadata => '{"tags": ["a"], "structure": {"a": 1}}'$$);
+select t.why(format('select mrprompt.create_run(t.id, %L, when_busy => ''wait'') from mrprompt.create_thread() t (id)', t.agent('guide')));
+-- an id that is none is PostgreSQL's to refuse
+select t.why($$select mrprompt.send_message('guide', 'Hi')$$);
 -- he makes a shared one his own, if he may use its key
 select mrprompt.clone_agent(t.agent('guide'), 'my guide') = t.agent('my guide') as cloned;
 select user_id = :'bob' as bobs, name, description, instructions, model, temperature, version from mrprompt.get_agent(t.agent('my guide'));

@@ -39,6 +39,7 @@ select pg_temp.say(parts => '["a"]');
 select pg_temp.say(parts => '[{"text": "a"}]');
 select pg_temp.say(parts => '[{"type": "text"}]');
 select pg_temp.say(parts => '[{"type": "text", "text": "a"}, {"type": "video"}]');
+select pg_temp.say(parts => '[{"type": "image_file", "image_file": {"file_id": "file-1"}}]');
 select pg_temp.say(parts => '[{"type": "image_url", "image_url": "https://example.com"}]');
 select pg_temp.say(parts => '[{"type": "image_url", "image_url": {"url": "file:///etc/passwd"}}]');
 select pg_temp.say(parts => '[{"type": "input_audio", "input_audio": {"data": "AAAA"}}]');

@@ -171,7 +171,7 @@ select t.why($$select mrprompt.import_threads('{"messages": [{"role": "user", "c
 select t.why($$select mrprompt.import_threads('{"messages": ["a"]}')$$);
 select t.why($$select mrprompt.import_threads('{"messages": "a"}')$$);
 select t.why($$select mrprompt.import_threads('{"id": "a", "created_at": "yesterday evening"}')$$);
-select t.why($$select mrprompt.import_threads('{"metadata": {"k": [1, 2]}, "messages": [{"role": "user", "content": "a", "metadata": []}]}')$$);
+select t.why($$select mrprompt.import_threads('{"metadata": {"k": "v"}, "messages": [{"role": "user", "content": "a", "metadata": []}]}')$$);
 select t.why($$select mrprompt.import_threads('["a"]')$$);
 select t.why($$select mrprompt.import_threads('1')$$);
 select t.why($$select mrprompt.import_threads(json_build_object('messages', (select json_agg(1) from generate_series(1, 100001))))$$);

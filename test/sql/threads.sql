@@ -50,6 +50,10 @@ select t.why($$select mrprompt.create_thread(metadata => '[]')$$);
 select t.why($$select mrprompt.create_thread(metadata => (select jsonb_object_agg(n, n) from generate_series(1, 17) n))$$);
 select t.why($$select mrprompt.create_thread(metadata => jsonb_build_object(repeat('k', 65), 1))$$);
 select t.why($$select mrprompt.create_thread(metadata => jsonb_build_object('k', repeat('v', 513)))$$);
+-- values are no structures: strings, as they were, or any other scalar; tags stand in an array
+select t.why($$select mrprompt.create_thread(metadata => '{"a": "b", "k": {"n": 1}}')$$);
+select t.why($$select mrprompt.create_thread(metadata => '{"k": [1]}')$$);
+select mrprompt.create_thread(metadata => '{"s": "a", "n": 1, "b": true, "z": null, "tags": ["x"]}') is not null as made;
 select mrprompt.create_thread(metadata => (select jsonb_object_agg(lpad(n::text, 64, 'k'), repeat('v', 512)) from generate_series(1, 16) n)) is not null as as_much_as_fits;
 select t.why($$select mrprompt.create_thread('{"role": "user"}')$$);
 select t.why($$select mrprompt.create_thread('["Hello"]')$$);
