@@ -126,7 +126,7 @@ begin
         end if;
         perform mrprompt_internal.check_role(item.message ->> 'role', item.place || '.role');
         perform mrprompt_internal.check_content(item.message -> 'content', item.message ->> 'role', item.place || '.content');
-        perform mrprompt_internal.check_metadata(nullif((item.message -> 'metadata')::text, 'null')::jsonb);
+        perform mrprompt_internal.check_metadata(nullif((item.message -> 'metadata')::text, 'null')::jsonb, item.place || '.metadata');
         perform mrprompt_internal.add_message(add_messages.thread_id, add_messages.user_id, item.message ->> 'role', item.message -> 'content',
             nullif((item.message -> 'metadata')::text, 'null')::jsonb, add_messages.run_id, waiting => add_messages.waiting);
         did := did + 1;

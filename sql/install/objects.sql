@@ -1,6 +1,6 @@
 -- What agents, threads, messages and runs have in common: metadata, and lists by the page.
 
-create function mrprompt_internal.check_metadata(metadata jsonb) returns void
+create function mrprompt_internal.check_metadata(metadata jsonb, place text default 'metadata') returns void
     language plpgsql immutable set search_path = pg_catalog, pg_temp
 as $$
 declare
@@ -10,7 +10,7 @@ begin
         return;
     end if;
     if jsonb_typeof(metadata) <> 'object' then
-        raise exception using errcode = 'PT400', message = 'metadata must be a JSON object', detail = format('it is %s', jsonb_typeof(metadata)),
+        raise exception using errcode = 'PT400', message = place || ' must be a JSON object', detail = format('it is %s', jsonb_typeof(metadata)),
             hint = '{"topic": "billing"}';
     end if;
     select case
@@ -23,13 +23,13 @@ begin
         -- By its tags, an array, a run's costs are counted.
         select e.key, e.value, jsonb_typeof(e.value) = 'object' or jsonb_typeof(e.value) = 'array' and e.key <> 'tags' as nested from jsonb_each(metadata) e) m;
     if bad is not null then
-        raise exception using errcode = 'PT400', message = 'metadata takes 16 pairs at most, keys of up to 64 characters and values of up to 512, which are no objects or arrays',
+        raise exception using errcode = 'PT400', message = place || ' takes 16 pairs at most, keys of up to 64 characters and values of up to 512, which are no objects or arrays',
             detail = bad, hint = 'Keep what is more, longer or nested in a table of your own, by the id.';
     end if;
 end
 $$;
-comment on function mrprompt_internal.check_metadata(jsonb) is
-    'PT400 unless it is an object as the Assistants API took it: 16 pairs, keys of 64 characters, values (strings, there; numbers, booleans '
+comment on function mrprompt_internal.check_metadata(jsonb, text) is
+    'PT400, naming the place, unless it is an object as the Assistants API took it: 16 pairs, keys of 64 characters, values (strings, there; numbers, booleans '
     'and null, too, here) whose text has 512. Null is fine.';
 
 create function mrprompt_internal.page_goes_up(most integer, direction text, backwards boolean) returns boolean

@@ -126,7 +126,7 @@ begin
     if said.content::text <> '""' then
         perform mrprompt_internal.check_content(said.content, case said_by when 'tool' then 'assistant' else said_by end, place || '.content');
     end if;
-    perform mrprompt_internal.check_metadata(metadata - 'message_id');
+    perform mrprompt_internal.check_metadata(metadata - 'message_id', place || '.metadata');
     if length(old_id) <= 512 then
         metadata := metadata || jsonb_build_object('message_id', old_id);
     end if;
@@ -272,7 +272,7 @@ begin
     ordered := mrprompt_internal.import_order(thread, listed, json_typeof(thread -> 'messages') = 'object' or listed -> 0 ->> 'object' = 'thread.message');
     cut := mrprompt_internal.check_tool_order(ordered.messages, ordered.places, place || '.messages');
     metadata := coalesce(nullif((thread -> 'metadata')::text, 'null')::jsonb, '{}');
-    perform mrprompt_internal.check_metadata(metadata - 'thread_id');
+    perform mrprompt_internal.check_metadata(metadata - 'thread_id', place || '.metadata');
     made.created_at := mrprompt_internal.import_time(thread -> 'created_at', coalesce(ordered.earliest, clock_timestamp()));
     made.id := mrprompt_internal.id_of_time(made.created_at);
     made.user_id := acting;
