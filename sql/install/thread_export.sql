@@ -260,7 +260,7 @@ begin
     listed := thread -> 'messages';
     if json_typeof(listed) = 'object' then
         perform mrprompt_internal.check_whole(listed, place || '.messages');
-        listed := listed -> 'data';
+        listed := coalesce(listed -> 'data', listed);
     end if;
     listed := coalesce(nullif(listed::text, 'null')::json, '[]');
     if json_typeof(listed) <> 'array' then

@@ -170,6 +170,7 @@ select t.why($$select mrprompt.import_threads('{"messages": [{"role": "user", "c
 select t.why($$select mrprompt.import_threads('{"messages": [{"role": "user", "content": "a\u0000"}]}')$$);
 select t.why($$select mrprompt.import_threads('{"messages": ["a"]}')$$);
 select t.why($$select mrprompt.import_threads('{"messages": "a"}')$$);
+select t.why($$select mrprompt.import_threads('{"messages": {"role": "user", "content": "a"}}')$$);
 select t.why($$select mrprompt.import_threads('{"id": "a", "created_at": "yesterday evening"}')$$);
 select t.why($$select mrprompt.import_threads('{"metadata": {"k": "v"}, "messages": [{"role": "user", "content": "a", "metadata": []}]}')$$);
 select t.why($$select mrprompt.import_threads('["a"]')$$);
