@@ -12,7 +12,7 @@ select t.be('ann');
 set role mrprompt_user;
 select mrprompt.create_thread('[{"role": "user", "content": "How many stars are there?"}, {"role": "assistant", "content": "About 200 billion stars in this galaxy: stars over stars."},
     {"role": "user", "content": [{"type": "text", "text": "And this one? We were running late."}, {"type": "image_url", "image_url": {"url": "https://example.com/stars.png"}}]}]', title => 'Astronomy') as sky \gset
-select mrprompt.create_thread('[{"role": "user", "content": "Звёзды и задачи"}, {"role": "assistant", "content": "Nothing about them."}]') as other \gset
+select mrprompt.create_thread('[{"role": "user", "content": "звёзды и задачи"}, {"role": "assistant", "content": "Nothing about them."}]') as other \gset
 -- one's own words only, best first
 select thread_title, role, snippet, rank > 0 as ranked, thread_id = :'sky' as there from mrprompt.search_messages('stars');
 select snippet from mrprompt.search_messages('"galaxy stars" or billion');
@@ -25,7 +25,7 @@ select snippet from mrprompt.search_messages('run');
 select snippet from mrprompt.search_messages('runs', language => 'english');
 select snippet from mrprompt.search_messages('задача', language => 'russian');
 select snippet from mrprompt.search_messages('the', language => 'english');
-select t.why($$select mrprompt.search_messages('a', language => 'klingon')$$);
+select replace(w, 'estonian, ', '') as why from t.why($$select mrprompt.search_messages('a', language => 'klingon')$$) w;  -- of PostgreSQL 18
 select t.why($$select mrprompt.search_messages(' - ')$$);
 select t.why($$select mrprompt.search_messages(null)$$);
 select t.why($$select mrprompt.search_messages('a', "limit" => 1000)$$);

@@ -60,7 +60,7 @@ set role tools_admin;
 select t.why($$select mrprompt.register_tool('a', 'shop.twice', 'x')$$);
 select t.why($$select mrprompt.register_tool('a', 'shop.absent', 'x')$$);
 select t.why($$select mrprompt.register_tool('a', 'shop.twice(', 'x')$$);
-select t.why($$select mrprompt.register_tool('a', 'nowhere.f(integer)', 'x')$$);
+select t.why($$select mrprompt.register_tool('a', 'public.nowhere(integer)', 'x')$$);
 select t.why($$select mrprompt.register_tool('a', 'shop.twice(no_type)', 'x')$$);
 select t.why($$select mrprompt.register_tool('a', null, 'x')$$);
 select t.why($$select mrprompt.register_tool('no spaces', 'shop.silent', 'x')$$);
