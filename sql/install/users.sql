@@ -27,7 +27,7 @@ begin
             raise exception using errcode = 'insufficient_privilege',
                 message = 'you may not act for another user',
                 detail = format('user_id is %s', user_id),
-                hint = 'Leave user_id out, or call as a member of mrprompt_admin.';
+                hint = 'Leave user_id out, call as a member of mrprompt_admin, or log in as one of mrprompt.trusted_logins and set no claims.';
         end if;
         return user_id;
     end if;
