@@ -121,7 +121,7 @@ create function mrprompt_internal.tend_runs(max_rows integer) returns integer
     language plpgsql set search_path = pg_catalog, pg_temp set enable_seqscan = off
 as $$
 begin
-    if exists (select from mrprompt.tool_calls c where c.status in ('queued', 'running')) then
+    if exists (select from mrprompt.tool_calls c where c.status in ('queued', 'running')) or exists (select from mrprompt_internal.tool_processes) then
         perform mrprompt_internal.mend_tool_calls(max_rows);
         perform mrprompt_internal.start_waiting_tools();
     end if;

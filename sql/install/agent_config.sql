@@ -124,8 +124,7 @@ begin
     cross join lateral (
         select case
             when json_typeof(e.tool) = 'string' then (
-                select case when not bool_or(t.enabled) then format('names the tool %s, which is disabled', names[e.place])
-                            when count(*) = 0 then format('names %s, which is no registered tool', left(names[e.place], 100)) end
+                select case when count(*) = 0 then format('names %s, which is no registered tool', left(names[e.place], 100)) end
                 from mrprompt.tools t where t.name = names[e.place])
             when json_typeof(e.tool) <> 'object' then 'is neither the name of a registered tool nor a function tool'
             when e.tool ->> 'type' is distinct from 'function' then format('has the type %s, must be function', coalesce(left(e.tool ->> 'type', 100), 'null'))
@@ -142,7 +141,7 @@ begin
     order by e.place limit 1;
     if found then
         raise exception using errcode = 'PT400', message = format('tools[%s] %s', bad.place, bad.problem),
-            detail = (select 'Registered: ' || coalesce(string_agg(t.name, ', ' order by t.name), 'none') from mrprompt.tools t where t.enabled),
+            detail = (select 'Registered: ' || coalesce(string_agg(t.name, ', ' order by t.name), 'none') from mrprompt.tools t),
             hint = case when bad.built_in then 'There is no code_interpreter and no file_search here. Leave it out, or give the model a function for it: an SQL tool '
                     '(register_tool) that looks into your tables, or a function tool that your app carries out.'
                 else '"get_weather", the name of a registered tool, or {"type": "function", "function": {"name": "get_weather", "parameters": {…}}}' end;

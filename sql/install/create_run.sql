@@ -202,6 +202,7 @@ create function mrprompt_internal.submit_tool_outputs(run_id uuid, tool_outputs 
 as $$
 declare
     run mrprompt.runs := mrprompt_internal.own_run(run_id);
+    most constant integer := mrprompt_internal.setting('mrprompt.max_payload')::integer;
     given text[];
     wanted text[];
     bad text;
@@ -219,6 +220,12 @@ begin
     where problem is not null;
     if bad is not null then
         raise exception using errcode = 'PT400', message = bad, hint = '[{"tool_call_id": "call_1", "output": "42"}]';
+    end if;
+    select string_agg(format('the output of %s has %s bytes', left(o ->> 'tool_call_id', 100), octet_length(o ->> 'output')), '; ') into bad
+    from json_array_elements(tool_outputs) o where octet_length(o ->> 'output') > most;
+    if bad is not null then
+        raise exception using errcode = 'PT413', message = bad, detail = format('At most %s are allowed.', most),
+            hint = 'Submit less (a part, a summary, an error for the model), or have the DBA raise mrprompt.max_payload.';
     end if;
     perform mrprompt_internal.require_action(run);
     given := array(select o ->> 'tool_call_id' from json_array_elements(tool_outputs) o);
@@ -266,7 +273,8 @@ create function mrprompt.submit_tool_outputs(run_id uuid, tool_outputs json) ret
     return mrprompt_internal.submit_tool_outputs(run_id, tool_outputs);
 comment on function mrprompt.submit_tool_outputs(uuid, json) is
     'Tells a run that requires action what its client tools answered: [{"tool_call_id", "output"}], all of them in one call; an output that is no string is '
-    'passed on as JSON. PT400 malformed, an id that is unknown, missing or named twice; PT404; PT409 it requires no action; PT410 it has expired.';
+    'passed on as JSON. PT400 malformed, an id that is unknown, missing or named twice; PT404; PT409 it requires no action; PT410 it has expired; '
+    'PT413 an output above mrprompt.max_payload.';
 
 create function mrprompt_internal.approve_tool_calls(run_id uuid, call_ids text[], approved boolean, reason text) returns integer
     language plpgsql security definer set search_path = pg_catalog, pg_temp set enable_seqscan = off

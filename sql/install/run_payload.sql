@@ -128,7 +128,11 @@ begin
         messages => ('[' || concat_ws(',', '{"role":"system","content":' || to_json(config.instructions) || '}', said) || ']')::json,
         tools => tools,
         -- A choice that was forced once would be forced for ever.
-        tool_choice => case when tools is not null and (run.steps <= 1 or config.tool_choice::text in ('"auto"', '"none"')) then config.tool_choice end,
+        tool_choice => case when tools is not null and (run.steps <= 1 or config.tool_choice::text in ('"auto"', '"none"'))
+            -- The one it names may be out of service.
+            and (json_typeof(config.tool_choice) = 'string'
+                or exists (select from json_array_elements(tools) e where e #>> '{function,name}' = config.tool_choice #>> '{function,name}'))
+            then config.tool_choice end,
         response_format => config.response_format, temperature => config.temperature, top_p => config.top_p,
         max_tokens => case when coalesce(config.max_tokens, left_) is not null then least(config.max_tokens, left_, 1000000000)::integer end, stop => null, seed => null,
         parameters => ('{' || concat_ws(',',

@@ -40,7 +40,7 @@ begin
             coalesce(known.context_tokens * 4 / 5 - coalesce(config.max_tokens, least(known.max_output_tokens, known.context_tokens / 4), 4096),
                 mrprompt_internal.setting('mrprompt.context_tokens')::bigint),
             run.max_prompt_tokens - run.prompt_tokens)
-        - ceil(octet_length(concat(config.instructions, config.tools)) / 4.0)::bigint;
+        - ceil(octet_length(concat(config.instructions, mrprompt_internal.tool_definitions(config.tools), config.response_format)) / 4.0)::bigint;
     -- Before the work of building it.
     perform mrprompt_internal.check_room(run.user_id);
     if not exists (select from mrprompt.messages m where m.thread_id = run.thread_id and m.position is not null) then

@@ -105,6 +105,7 @@ declare
     server record;
     keyring record;
     tools record;
+    tool_role constant name := nullif(mrprompt_internal.setting('mrprompt.tool_role'), '');
 begin
     perform mrprompt_internal.require_admin('ask the doctor');
     select * into state from mrprompt_internal.status();
@@ -142,7 +143,7 @@ begin
             format('Raise max_worker_processes (now %s): one for the launcher, and one for each database that is at work.', current_setting('max_worker_processes'));
     end if;
     select * into tools from mrprompt_internal.waiting_tool_calls();
-    if server.free_worker_slots < 1 and tools.running = 0 and (tools.queued > 0 or exists (select from mrprompt.tools t where t.enabled)) then
+    if server.free_worker_slots < 1 and (tools.running = 0 or tools.oldest_seconds > 60) and (tools.queued > 0 or exists (select from mrprompt.tools t where t.enabled)) then
         return query select case when tools.queued > 0 then 'error' else 'warning' end, 'No background worker slot is free for tools.',
             format('Raise max_worker_processes (now %s): besides those above, one for each tool that runs at the same time (mrprompt.max_tool_workers, now %s).',
                 current_setting('max_worker_processes'), mrprompt_internal.setting('mrprompt.max_tool_workers'));
@@ -150,6 +151,31 @@ begin
         return query select 'warning', format('Calls of SQL tools wait (%s), the oldest for %s seconds.', tools.queued, tools.oldest_seconds),
             format('Running: %s. Raise mrprompt.max_tool_workers (now %s), or make tools faster.', tools.running, mrprompt_internal.setting('mrprompt.max_tool_workers'));
     end if;
+    return query
+    select 'warning', format('%s calls of SQL tools (%s) failed in the last day: %s.', f.calls, left(f.tools, 200), f.problem),
+        case when f.problem like 'this run%' then
+                'alter system set mrprompt.tool_role = ''authenticated'' (an ordinary role that may execute them); select pg_reload_conf()'
+            when f.problem like 'role %' then
+                'Have runs created by an ordinary role; or for their users by somebody who may act for others, with the role of mrprompt.tool_role ('
+                    || coalesce('now ' || tool_role, 'not set') || ').'
+            when f.problem like 'no process%' then
+                format('Raise mrprompt.max_tool_workers (now %s) or max_worker_processes (now %s); the server log has what stood in the way.',
+                    mrprompt_internal.setting('mrprompt.max_tool_workers'), current_setting('max_worker_processes'))
+            else 'The server log says why: a restart, out of memory, somebody who ended it.' end
+    from mrprompt_internal.failed_tool_calls() f;
+    if mrprompt_internal.tool_role_problem(tool_role) is not null and tool_role is not null then
+        return query select 'error', format('mrprompt.tool_role is %s, which %s: SQL tools fail in runs that somebody else makes for a user.', tool_role,
+                mrprompt_internal.tool_role_problem(tool_role)),
+            'Grant it mrprompt_user, or name an ordinary role: alter system set mrprompt.tool_role = ''authenticated''; select pg_reload_conf()';
+    end if;
+    return query
+    select 'error', format('The function of tool %s, %s, is gone or belongs to somebody else than %s: its calls fail.', t.name, t.function, t.owner),
+        format('select mrprompt.register_tool(%L, …) again, or mrprompt.unregister_tool(%1$L)', t.name)
+    from mrprompt.tools t join mrprompt_internal.tool_functions() f on f.name = t.name left join pg_proc p on p.oid = f.function
+    where p.oid is null or pg_get_userbyid(p.proowner) <> t.owner order by t.name limit 20;
+    return query
+    select 'notice', 'Tools that are out of service: ' || string_agg(t.name, ', ' order by t.name), format('select mrprompt.enable_tool(%L)', min(t.name))
+    from mrprompt.tools t where not t.enabled having count(*) > 0;
     if server.last_failure is not null then
         return query select 'warning', 'The supervisor reports: ' || server.last_failure, 'Look into the server log for what came before.';
     end if;

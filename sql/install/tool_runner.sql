@@ -3,20 +3,22 @@
 create table mrprompt_internal.tool_processes (
     call_id uuid primary key,
     tries integer not null,
-    pid integer not null
+    pid integer not null,
+    timed_out_after integer
 );
 alter table mrprompt_internal.tool_processes enable row level security;
 comment on table mrprompt_internal.tool_processes is
     'Which process runs a call. It keeps its row locked while it does: a row that nobody has locked is of one that is gone.';
+comment on column mrprompt_internal.tool_processes.timed_out_after is 'Milliseconds: it was ended for taking longer. Null: whoever ended it, it was not for that.';
 
 create function mrprompt_internal.start_tools() returns void
     language c volatile as 'MODULE_PATHNAME', 'start_tools';
 comment on function mrprompt_internal.start_tools() is
     'At the commit of this transaction, starts a process that runs one queued tool call; none while there are enough, or no worker slot is free.';
 
-create function mrprompt_internal.stop_tool(pid integer) returns boolean
+create function mrprompt_internal.stop_tool(pid integer) returns void
     language c volatile strict as 'MODULE_PATHNAME', 'stop_tool';
-comment on function mrprompt_internal.stop_tool(integer) is 'Cancels what a tool process of this database runs. False: there is no such process.';
+comment on function mrprompt_internal.stop_tool(integer) is 'At the commit of this transaction, ends this tool process of this database, if it still is one.';
 
 create function mrprompt_internal.tool_error(state text, message text, detail text default null, hint text default null) returns text
     language plpgsql immutable set search_path = pg_catalog, pg_temp
@@ -143,7 +145,7 @@ declare
 begin
     select * into tool from mrprompt.tools t where t.name = called.name and t.enabled;
     if not found then
-        raise exception using errcode = 'PT404', message = format('tool %s is not registered any more', called.name);
+        raise exception using errcode = 'PT404', message = format('tool %s is out of service', called.name);
     end if;
     select i.role_name, i.claims into role_name, claims from mrprompt_internal.run_identities i where i.run_id = called.run_id;
     if role_name is null then
@@ -252,32 +254,47 @@ end
 $$;
 comment on function mrprompt_internal.finish_tool_call(uuid, integer, boolean, text) is 'tool_call_ended(), by the process that ran it.';
 
+create function mrprompt_internal.note_timed_out(call_id uuid, tries integer, after integer) returns void
+    language plpgsql set search_path = pg_catalog, pg_temp
+as $$
+begin
+    -- No more than this: who comes here can neither be interrupted nor catch an error.
+    update mrprompt_internal.tool_processes p set timed_out_after = note_timed_out.after
+    where p.call_id = note_timed_out.call_id and p.tries = note_timed_out.tries;
+end
+$$;
+comment on function mrprompt_internal.note_timed_out(uuid, integer, integer) is
+    'A process that is ended for taking too long says so, after so many milliseconds; mend_tool_calls() does the rest.';
+
 create function mrprompt_internal.mend_tool_calls(max_rows integer) returns integer
     language plpgsql set search_path = pg_catalog, pg_temp
 as $$
 declare
     lost record;
+    timed_out_after integer;
     mended integer := 0;
 begin
     -- A process that took a call has a moment to lock its row. Calls that run are not locked here: their end must not wait for this one.
     for lost in
-        select c.id, c.tries, c.started_at, coalesce(t.timeout, interval '10 seconds') as timeout
-        from mrprompt.tool_calls c left join mrprompt.tools t on t.name = c.name
-        where c.status = 'running' and c.kind = 'sql' and c.started_at < clock_timestamp() - interval '2 seconds'
+        select c.id, c.tries, p.call_id is not null as has_process
+        from mrprompt.tool_calls c left join mrprompt_internal.tool_processes p on p.call_id = c.id and p.tries = c.tries
+        where c.status = 'running' and c.kind = 'sql'
+          and (c.started_at < clock_timestamp() - interval '2 seconds' or p.timed_out_after is not null)
         order by c.id limit max_rows
     loop
-        if exists (select from mrprompt_internal.tool_processes p where p.call_id = lost.id and p.tries = lost.tries) then
+        timed_out_after := null;
+        if lost.has_process then
             delete from mrprompt_internal.tool_processes p where p.call_id = (
-                select q.call_id from mrprompt_internal.tool_processes q where q.call_id = lost.id and q.tries = lost.tries for update skip locked);
+                select q.call_id from mrprompt_internal.tool_processes q where q.call_id = lost.id and q.tries = lost.tries for update skip locked)
+            returning p.timed_out_after into timed_out_after;
             continue when not found;
         end if;
         perform from mrprompt.tool_calls c where c.id = lost.id and c.tries = lost.tries and c.status = 'running' for no key update skip locked;
         continue when not found;
         mended := mended + 1;
-        -- Its process was ended for taking too long, unless the server was down meanwhile.
-        if clock_timestamp() - lost.started_at >= lost.timeout and lost.started_at > pg_postmaster_start_time() then
+        if timed_out_after is not null then
             perform mrprompt_internal.tool_call_ended(lost.id, lost.tries, false, mrprompt_internal.tool_error('57014',
-                format('timed out after %s ms', (extract(epoch from lost.timeout) * 1000)::int)));
+                format('timed out after %s ms', timed_out_after)));
         elsif lost.tries < 2 then
             update mrprompt.tool_calls c set status = 'queued' where c.id = lost.id;
             perform mrprompt_internal.start_tools();
@@ -290,11 +307,14 @@ begin
         select q.call_id from mrprompt_internal.tool_processes q
         where not exists (select from mrprompt.tool_calls c where c.id = q.call_id and c.status = 'running' and c.tries = q.tries)
         order by q.call_id limit max_rows for update skip locked);
+    -- Who is left runs on: the call was ended by a prepared transaction, say, which stops nobody.
+    perform mrprompt_internal.stop_tool(p.pid) from mrprompt_internal.tool_processes p
+    where not exists (select from mrprompt.tool_calls c where c.id = p.call_id and c.status = 'running' and c.tries = p.tries);
     return mended;
 end
 $$;
 comment on function mrprompt_internal.mend_tool_calls(integer) is
-    'Queues again, or fails, running calls whose process is gone; a call is tried twice at most. Returns how many.';
+    'Queues again, or fails, running calls whose process is gone; a call is tried twice at most. Ends processes whose call is over. Returns how many calls.';
 
 create function mrprompt_internal.stop_tool_calls(run_id uuid) returns void
     language plpgsql set search_path = pg_catalog, pg_temp
@@ -306,7 +326,19 @@ begin
 end
 $$;
 comment on function mrprompt_internal.stop_tool_calls(uuid) is
-    'Cancels what tool processes run for this run; what they did is rolled back once their calls are running no more. Never waits.';
+    'At the commit of this transaction, ends the tool processes of this run; what they did is rolled back. Never waits.';
+
+create function mrprompt_internal.stop_calls_of(tool text) returns void
+    language plpgsql set search_path = pg_catalog, pg_temp
+as $$
+begin
+    -- They are tried again, as calls whose process is gone, and fail then.
+    perform mrprompt_internal.stop_tool(p.pid)
+    from mrprompt.tool_calls c join mrprompt_internal.tool_processes p on p.call_id = c.id and p.tries = c.tries
+    where c.name = stop_calls_of.tool and c.status = 'running';
+end
+$$;
+comment on function mrprompt_internal.stop_calls_of(text) is 'At the commit of this transaction, ends the processes that run this tool.';
 
 create function mrprompt_internal.waiting_tool_calls(out queued bigint, out running bigint, out oldest_seconds numeric)
     language sql stable security definer set search_path = pg_catalog, pg_temp
@@ -316,4 +348,31 @@ begin atomic
     from mrprompt.tool_calls c where c.status in ('queued', 'running') and c.kind = 'sql' and mrprompt_internal.caller_is_admin();
 end;
 comment on function mrprompt_internal.waiting_tool_calls() is 'For doctor(): calls of SQL tools that wait, and those that run.';
-grant execute on function mrprompt_internal.waiting_tool_calls to mrprompt_admin;
+
+create function mrprompt_internal.failed_tool_calls() returns table (problem text, calls bigint, tools text)
+    language sql stable security definer set search_path = pg_catalog, pg_temp
+begin atomic
+    select f.problem, count(*), string_agg(distinct f.name, ', ' order by f.name)
+    from (
+        select c.name, case
+            when c.status = 'cancelled' then 'no process was started for them before their runs expired'
+            else substring(c.output from '^{"error":{"sqlstate":"(?:42501|57P01)","message":"((?:this run was made for a user by somebody else'
+                '|role [^"\\]* (?:is gone, and|is a superuser or passes)|the process that ran it ended)[^"\\]*)"') end as problem
+        from mrprompt.tool_calls c
+        where c.id > mrprompt_internal.uuid_at(now() - interval '1 day') and c.kind = 'sql' and mrprompt_internal.caller_is_admin()
+          and (c.status = 'failed'
+              or c.status = 'cancelled' and c.tries = 0 and not c.approval and c.output = '{"error":"the run ended (expired) before the tool answered"}')) f
+    where f.problem is not null
+    group by f.problem order by count(*) desc limit 10;
+end;
+comment on function mrprompt_internal.failed_tool_calls() is 'For doctor(): calls of the last day that failed for what an admin must mend, and users are not told.';
+
+create function mrprompt_internal.tool_role_problem(role name) returns text
+    language sql stable set search_path = pg_catalog, pg_temp
+begin atomic
+    select case when r.rolname is null then 'does not exist' when r.rolsuper then 'is a superuser' when r.rolbypassrls then 'passes by row-level security'
+        when not pg_has_role(r.oid, 'mrprompt_user', 'usage') then 'is no member of mrprompt_user' end
+    from (select) one left join pg_roles r on r.rolname = tool_role_problem.role;
+end;
+comment on function mrprompt_internal.tool_role_problem(name) is 'For doctor(): why tools cannot run with this role; null: they can.';
+grant execute on function mrprompt_internal.waiting_tool_calls, mrprompt_internal.failed_tool_calls, mrprompt_internal.tool_role_problem to mrprompt_admin;

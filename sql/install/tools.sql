@@ -16,7 +16,7 @@ create table mrprompt.tools (
     created_at timestamptz not null default now(),
     updated_at timestamptz not null default now()
 );
-comment on table mrprompt.tools is 'SQL functions that models may call. Written through register_tool() and unregister_tool() only.';
+comment on table mrprompt.tools is 'SQL functions that models may call. Written through register_tool(), enable_tool() and unregister_tool() only.';
 alter table mrprompt.tools enable row level security;
 create policy all_rows on mrprompt.tools for select to mrprompt_user, mrprompt_admin using (true);
 grant select on mrprompt.tools to mrprompt_user, mrprompt_admin;
@@ -25,6 +25,7 @@ comment on column mrprompt.tools.owner is 'Whose it was when it was registered: 
 comment on column mrprompt.tools.parameters is 'The JSON schema of its arguments.';
 comment on column mrprompt.tools.writes is 'Whether it may write: others run in read-only transactions.';
 comment on column mrprompt.tools.needs_approval is 'Whether the user must say yes to each call (approve_tool_calls).';
+comment on column mrprompt.tools.enabled is 'Whether models are offered it, and may call it (enable_tool).';
 comment on column mrprompt.tools.max_output is 'Bytes of an answer that the model is shown at most.';
 comment on column mrprompt.tools.search_path is 'The search_path of who registered it: it is called with it.';
 
@@ -140,7 +141,7 @@ begin
         register_tool.timeout, register_tool.max_output, register_tool.search_path)
     on conflict on constraint tools_pkey do update set function = excluded.function, owner = excluded.owner, description = excluded.description, parameters = excluded.parameters,
         writes = excluded.writes, needs_approval = excluded.needs_approval, strict = excluded.strict, timeout = excluded.timeout,
-        max_output = excluded.max_output, search_path = excluded.search_path, enabled = true, updated_at = now()
+        max_output = excluded.max_output, search_path = excluded.search_path, updated_at = now()
     returning * into tool;
     if (select p.prosecdef from pg_proc p where p.oid = function) then
         raise notice using message = format('%s is SECURITY DEFINER: called by a model, it has the rights of its owner', signature),
@@ -157,24 +158,69 @@ create function mrprompt.register_tool(
     return mrprompt_internal.register_tool(name, mrprompt_internal.find_function(function), description, writes, needs_approval, strict, timeout,
         max_output, allow_any, current_setting('search_path'));
 comment on function mrprompt.register_tool(text, text, text, boolean, boolean, boolean, interval, integer, boolean) is
-    'Admins: lets models call a function, as the user who asked, who needs EXECUTE on it; a name that is taken is registered anew. function: a name '
+    'Admins: lets models call a function, as the user who asked, who needs EXECUTE on it; a name that is taken is registered anew, and stays disabled if it is. function: a name '
     '(public.f) or signature (public.f(uuid, int)); description: else the function''s comment. Returns the tool as models see it. PT400: no such '
     'function, several, or none for models (of pg_catalog or an extension: unless allow_any).';
 
-create function mrprompt_internal.unregister_tool(name text) returns boolean
+create function mrprompt_internal.enable_tool(name text, enabled boolean) returns void
     language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$
 begin
-    perform mrprompt_internal.require_admin('unregister a tool');
-    delete from mrprompt.tools t where t.name = unregister_tool.name;
-    return found;
+    perform mrprompt_internal.require_admin('enable or disable a tool');
+    if enable_tool.enabled is null then
+        raise exception using errcode = 'PT400', message = 'enabled must be true or false';
+    end if;
+    update mrprompt.tools t set enabled = enable_tool.enabled, updated_at = now() where t.name = enable_tool.name;
+    if not found then
+        raise exception using errcode = 'PT404', message = format('there is no tool %s', coalesce(quote_ident(left(enable_tool.name, 100)), 'null')),
+            detail = (select 'Registered: ' || coalesce(string_agg(l.name, ', ' order by l.name), 'none') from (select t.name from mrprompt.tools t order by 1 limit 100) l);
+    end if;
+    if not enabled then
+        perform mrprompt_internal.stop_calls_of(enable_tool.name);
+    end if;
 end
 $$;
 
-create function mrprompt.unregister_tool(name text) returns boolean
-    language sql volatile return mrprompt_internal.unregister_tool(name);
-comment on function mrprompt.unregister_tool(text) is
-    'Admins: models are not offered it any more, and calls that wait fail. False: there was none of that name.';
+create function mrprompt.enable_tool(name text, enabled boolean default true) returns void
+    language sql volatile return mrprompt_internal.enable_tool(name, enabled);
+comment on function mrprompt.enable_tool(text, boolean) is
+    'Admins: false takes a tool out of service at once (models are offered it no more, its calls fail, those that run are ended and rolled back), and true '
+    'puts it back. Agents that name it go on without it meanwhile. PT404: there is none of that name.';
+
+create function mrprompt_internal.unregister_tool(name text, force boolean) returns boolean
+    language plpgsql security definer set search_path = pg_catalog, pg_temp
+as $$
+declare
+    naming text;
+    more bigint;
+begin
+    perform mrprompt_internal.require_admin('unregister a tool');
+    if not coalesce(force, false) then
+        select string_agg(format('%s (%s)', left(a.name, 100), a.id), ', ' order by a.id) filter (where a.place <= 10), greatest(count(*) - 10, 0) into naming, more
+        from (select g.id, g.name, row_number() over (order by g.id) as place from mrprompt.agents g
+              where g.archived_at is null and strpos(g.tools::text, '"' || unregister_tool.name || '"') > 0
+                and exists (select from json_array_elements(g.tools) e where json_typeof(e) = 'string' and e #>> '{}' = unregister_tool.name)) a;
+        if naming is not null and exists (select from mrprompt.tools t where t.name = unregister_tool.name) then
+            raise exception using errcode = 'PT409', message = format('agents name the tool %s', unregister_tool.name),
+                detail = naming || case when more > 0 then format(', and %s more', more) else '' end,
+                hint = format('enable_tool(%1$L, false) takes it out of service at once and leaves them as they are. Or change them first (update_agent), or call '
+                    'unregister_tool(%1$L, force => true): then they go on without it, and cannot be changed or cloned while they name it.', unregister_tool.name);
+        end if;
+    end if;
+    delete from mrprompt.tools t where t.name = unregister_tool.name;
+    if found then
+        perform mrprompt_internal.stop_calls_of(unregister_tool.name);
+        return true;
+    end if;
+    return false;
+end
+$$;
+
+create function mrprompt.unregister_tool(name text, force boolean default false) returns boolean
+    language sql volatile return mrprompt_internal.unregister_tool(name, force);
+comment on function mrprompt.unregister_tool(text, boolean) is
+    'Admins: forgets a tool; models are not offered it any more, and its calls fail, those that run included. False: there was none of that name. PT409: agents '
+    'name it (the detail says which), unless force.';
 
 create function mrprompt_internal.tool_functions() returns table (name text, function oid)
     language sql stable security definer set search_path = pg_catalog, pg_temp
@@ -231,5 +277,5 @@ comment on function mrprompt_internal.call_kind(json, text) is
     'What a model''s call of this name is, given its agent''s tools: sql (registered and named there), client, or unknown.';
 
 grant execute on function mrprompt.register_tool, mrprompt_internal.register_tool, mrprompt_internal.find_function,
-    mrprompt.unregister_tool, mrprompt_internal.unregister_tool to mrprompt_admin;
+    mrprompt.enable_tool, mrprompt_internal.enable_tool, mrprompt.unregister_tool, mrprompt_internal.unregister_tool to mrprompt_admin;
 grant execute on function mrprompt.list_tools, mrprompt_internal.tool_functions to mrprompt_user, mrprompt_admin;

@@ -8,10 +8,11 @@
 // - settings, temporary tables, prepared statements: the former are restored before anything runs as
 //   mrprompt_owner, all of them end with the process, and no statement here depends on them.
 // - another function of its name in its schema: the parsed statement must call the very one.
-// - a swallowed cancellation: a second timer ends the process.
+// - a swallowed cancellation: a second timer ends the process, which notes that on its way out.
 #include "pg/tool_call.hpp"
 
 #include "pg/session.hpp"
+#include "pg/tool_processes.hpp"
 
 namespace mrprompt {
 namespace {
@@ -27,6 +28,9 @@ session::Statement finish_statement = {"select mrprompt_internal.finish_tool_cal
                                        {UUIDOID, INT4OID, BOOLOID, TEXTOID},
                                        nullptr};
 
+session::Statement note_statement = {
+    "select mrprompt_internal.note_timed_out($1, $2, $3)", 3, {UUIDOID, INT4OID, INT4OID}, nullptr};
+
 enum class Phase { preparing, calling, recording, committing };
 
 struct Run {
@@ -38,6 +42,7 @@ struct Run {
     bool ended_otherwise = false;
 };
 
+Run* current = nullptr;
 TimeoutId cancel_timer = MAX_TIMEOUTS;
 TimeoutId end_timer = MAX_TIMEOUTS;
 volatile sig_atomic_t timed_out = 0;
@@ -50,6 +55,8 @@ void on_cancel_timer() {
 }
 
 void on_end_timer() {
+    // Who waits for somebody to put down how it ended has not been late.
+    if (current->phase != Phase::recording) timed_out = 1;
     ProcDiePending = true;
     InterruptPending = true;
     SetLatch(MyLatch);
@@ -255,6 +262,7 @@ void call_and_record(Run& run) {
     run.phase = Phase::recording;
     become_owner(run);
     const char* output = error == nullptr ? run.output : error_text(error, call);
+    if (error == nullptr) timed_out = 0;  // it answered all the same
     run.ended_otherwise = !finish(call, error == nullptr, output);
     if (run.ended_otherwise)
         ereport(ERROR, (errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
@@ -301,10 +309,27 @@ void end_transaction(void* raw) {
     pgstat_report_activity(STATE_IDLE, nullptr);
 }
 
+// Of a process that is ended, by whomever: it says whether its time was over, and that there is a place
+// again.
+void at_exit(int code, Datum) {
+    if (code == 0) return;
+    AbortOutOfAnyTransaction();
+    if (timed_out != 0) {
+        const ToolCall& call = *current->call;
+        Datum values[] = {UUIDPGetDatum(&call.id), Int32GetDatum(call.tries), Int32GetDatum(call.timeout_ms)};
+        (void)session::in_transaction("mrprompt: noting that a tool took too long", session::kOwnerRole,
+                                      [&] { note_statement.run(values); });
+    }
+    leave_tool_place();
+    if (!tools_kept_out(MyDatabaseId)) start_tool_process();
+}
+
 }  // namespace
 
 ErrorData* run_tool_call(const ToolCall& call) {
-    Run run{&call};
+    static Run run{&call};  // of the one call of this process
+    current = &run;
+    before_shmem_exit(at_exit, 0);
     MemoryContextSwitchTo(session::turn_memory());
     ErrorData* error = pg::run_guarded(transact, &run);
     if (ErrorData* const worse = pg::run_guarded(end_transaction, &run); worse != nullptr) return worse;

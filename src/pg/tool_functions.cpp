@@ -65,5 +65,6 @@ MRPROMPT_FUNCTION(start_tools) {
 }
 
 MRPROMPT_FUNCTION(stop_tool) {
-    PG_RETURN_BOOL(cancel_tool_process(PG_GETARG_INT32(0)));
+    stop_tool_process_at_commit(PG_GETARG_INT32(0));
+    PG_RETURN_VOID();
 }

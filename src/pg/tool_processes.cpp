@@ -14,7 +14,13 @@ constexpr int kLogEveryMs = 60 * 1000;
 constexpr uint32 kLockClass = 0x6d727074;  // tells our locks of this type from others'
 constexpr int kTakingLock = 0;             // places are numbered from 1
 
+struct Stop {
+    int pid;  // 0: taken back by a rollback to a savepoint
+    SubTransactionId by;
+};
+
 bool start_pending = false;  // this transaction queued a call
+List* stops_pending = NIL;   // of Stop; as long-lived as this transaction
 int own_place = 0;
 
 LOCKTAG lock_tag(int number) {
@@ -63,6 +69,67 @@ void complain_of_shortage() {
 }
 
 // Nothing here may raise: the transaction has committed.
+void stop_tool_processes() {
+    ListCell* cell = nullptr;
+    foreach (cell, stops_pending) {
+        int const pid = static_cast<const Stop*>(lfirst(cell))->pid;
+        if (pid == 0) continue;
+        // A function may swallow a cancellation, and whatever it did is to be rolled back: it is ended.
+        for_each_tool_process(MyDatabaseId, [pid](int other) {
+            if (other == pid) kill(pid, SIGTERM);
+        });
+    }
+}
+
+void at_transaction_end(XactEvent event, void*) {
+    switch (event) {
+        case XACT_EVENT_COMMIT:
+            if (start_pending) start_tool_process();
+            stop_tool_processes();
+            break;
+        case XACT_EVENT_ABORT:
+        case XACT_EVENT_PREPARE:  // its commit happens elsewhere: house-keeping starts and stops
+            break;
+        default:
+            return;
+    }
+    start_pending = false;
+    stops_pending = NIL;
+}
+
+void at_subtransaction_end(SubXactEvent event, SubTransactionId id, SubTransactionId, void*) {
+    if (event != SUBXACT_EVENT_ABORT_SUB) return;
+    ListCell* cell = nullptr;
+    foreach (cell, stops_pending) {
+        auto* stop = static_cast<Stop*>(lfirst(cell));
+        if (stop->by >= id) stop->pid = 0;  // its own, or of one within it: numbers rise
+    }
+}
+
+void watch_transactions() {
+    static bool watching = false;
+    if (watching) return;
+    RegisterXactCallback(at_transaction_end, nullptr);
+    RegisterSubXactCallback(at_subtransaction_end, nullptr);
+    watching = true;
+}
+
+}  // namespace
+
+void start_tool_process_at_commit() {
+    watch_transactions();
+    start_pending = true;
+}
+
+void stop_tool_process_at_commit(int pid) {
+    watch_transactions();
+    MemoryContext const previous = MemoryContextSwitchTo(TopTransactionContext);
+    auto* stop = static_cast<Stop*>(palloc(sizeof(Stop)));
+    *stop = {pid, GetCurrentSubTransactionId()};
+    stops_pending = lappend(stops_pending, stop);
+    MemoryContextSwitchTo(previous);
+}
+
 void start_tool_process() {
     if (IsBinaryUpgrade || RecoveryInProgress()) return;
     // One more than there are places: the process that ends just now may have looked for more calls already.
@@ -79,30 +146,6 @@ void start_tool_process() {
     worker.bgw_main_arg = ObjectIdGetDatum(MyDatabaseId);
     // Where others are at work, the next one comes from them.
     if (!RegisterDynamicBackgroundWorker(&worker, nullptr) && others == 0) complain_of_shortage();
-}
-
-void at_transaction_end(XactEvent event, void*) {
-    switch (event) {
-        case XACT_EVENT_COMMIT:
-            if (start_pending) start_tool_process();
-            start_pending = false;
-            break;
-        case XACT_EVENT_ABORT:
-        case XACT_EVENT_PREPARE:  // its commit happens elsewhere: house-keeping starts one
-            start_pending = false;
-            break;
-        default:
-            break;
-    }
-}
-
-}  // namespace
-
-void start_tool_process_at_commit() {
-    static bool watching = false;
-    if (!watching) RegisterXactCallback(at_transaction_end, nullptr);
-    watching = true;
-    start_pending = true;
 }
 
 bool take_tool_place() {
@@ -146,16 +189,6 @@ bool tools_kept_out(Oid database) {
     bool const blocked = slot != nullptr && pg_atomic_read_u32(&slot->blocked) != 0;
     LWLockRelease(slots_lock());
     return blocked;
-}
-
-bool cancel_tool_process(int pid) {
-    bool found = false;
-    for_each_tool_process(MyDatabaseId, [&](int other) {
-        if (other != pid) return;
-        found = true;
-        kill(pid, SIGINT);
-    });
-    return found;
 }
 
 int end_tool_processes(Oid database) {

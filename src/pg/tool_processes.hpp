@@ -11,6 +11,12 @@ inline constexpr char kToolProcess[] = "mrprompt tool";
 // raise.
 void start_tool_process_at_commit();
 
+// At once; never raises.
+void start_tool_process();
+
+// At the commit of this transaction, ends that tool process of this database, if it still is one. May raise.
+void stop_tool_process_at_commit(int pid);
+
 // One of the places that mrprompt.max_tool_workers gives to this database. False: none is free. May raise.
 bool take_tool_place();
 void leave_tool_place();
@@ -23,9 +29,6 @@ void wait_for_turn_to_take();
 
 // A statement needs this database alone: a tool process must leave.
 bool tools_kept_out(Oid database);
-
-// Cancels what the tool process runs. False: this is none of this database.
-bool cancel_tool_process(int pid);
 
 // Ends the database's tool processes, save this one; how many there still are. Never raises.
 int end_tool_processes(Oid database);

@@ -100,7 +100,7 @@ select t.config_refused('{"tools": {}}');
 select t.config_refused((select json_build_object('tools', json_agg('get_achievements'::text)) from generate_series(1, 129)));
 select t.config_refused('{"tools": [5]}');
 select t.config_refused('{"tools": ["get_achievements", "get_archievements"]}');
-select t.config_refused('{"tools": ["get_secrets"]}');
+select t.config_refused('{"tools": ["get_secrets"]}') as one_that_is_out_of_service;
 select t.config_refused('{"tools": [null]}');
 select t.config_refused('{"tools": [{"type": "code_interpreter"}]}');
 select line from t.config_refused('{"tools": [{"type": "function", "function": {"name": "f"}}, {"type": "file_search"}]}') line where line not like 'detail%';

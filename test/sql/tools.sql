@@ -86,6 +86,7 @@ select mrprompt.register_tool('definer', 'shop.definer', 'x');
 set role tools_user;
 select t.why($$select mrprompt.register_tool('a', 'shop.silent', 'x')$$);
 select t.why($$select mrprompt.unregister_tool('the_time')$$);
+select t.why($$select mrprompt.enable_tool('the_time', false)$$);
 \echo and sees what he may execute
 reset role;
 revoke execute on function shop.twice(integer) from public;
@@ -97,7 +98,7 @@ select mrprompt.unregister_tool('definer'), mrprompt.unregister_tool('definer') 
 
 \echo what the tools of an agent become
 select jsonb_pretty(mrprompt_internal.tool_definitions('["twice", "absent", {"type": "function", "function": {"name": "open_door", "parameters": {}}}, 3]')::jsonb);
-update mrprompt.tools set enabled = false where name = 'the_time';
+select mrprompt.enable_tool('the_time', false);
 select mrprompt_internal.tool_definitions('["absent", "the_time"]') is null as none, mrprompt_internal.tool_definitions('[]') is null as empty,
     mrprompt_internal.tool_definitions(null) is null as nothing, mrprompt_internal.tool_definitions('"twice"') is null as no_array;
 update mrprompt.tools set needs_approval = true where name = 'twice';
@@ -165,17 +166,130 @@ select mrprompt_internal.mend_tool_calls(10) as too_early;
 update mrprompt.tool_calls set started_at = clock_timestamp() - interval '3 seconds', tries = case arguments when '1' then 1 else 2 end where status = 'running';
 insert into mrprompt_internal.tool_processes select id, tries, 1 from mrprompt.tool_calls where status = 'running' order by id limit 1;
 insert into mrprompt_internal.tool_processes values (gen_random_uuid(), 1, 1);
+-- However long ago they began: what ended their processes is not known.
+update mrprompt.tool_calls set started_at = pg_postmaster_start_time() + interval '1 ms' where status = 'running';
+update mrprompt.tools set timeout = '1 ms' where name = 'twice';
 savepoint before;
 select mrprompt_internal.mend_tool_calls(10);
 select arguments, status, tries, output from mrprompt.tool_calls order by id;
 select count(*) as processes, (select count(*) from mrprompt_internal.run_work) as runs_to_go_on from mrprompt_internal.tool_processes;
 rollback to before;
--- The server was not down since: they took too long.
-update mrprompt.tool_calls set started_at = pg_postmaster_start_time() + interval '1 ms' where status = 'running';
-update mrprompt.tools set timeout = '1 ms' where name = 'twice';
+\echo one that was ended for taking too long has said so, and is mended at once
+update mrprompt.tool_calls set started_at = clock_timestamp() where status = 'running';
+select mrprompt_internal.note_timed_out(call_id, tries, 4711) from mrprompt_internal.tool_processes;
 select mrprompt_internal.mend_tool_calls(10);
 select arguments, status, tries, output from mrprompt.tool_calls where status = 'failed' order by id;
 rollback;
+
+\echo a tool is taken out of service, and put back
+select mrprompt.register_tool('adder', 'shop.takes_json(jsonb)', 'Adds.') is not null as registered;
+select mrprompt.create_agent('clerk', instructions => 'x', provider => 'fake', model => 'm', tools => '["adder"]', tool_choice => '{"type": "function", "function": {"name": "adder"}}',
+    shared => true) as clerk \gset
+select mrprompt.enable_tool('adder', false);
+select mrprompt_internal.call_kind('["adder"]', 'adder');
+select severity, finding, remedy from mrprompt.doctor() where finding like 'Tools that%';
+select name from mrprompt.list_tools() where name = 'adder';
+\echo its agents can be changed, and run without it
+select mrprompt.update_agent(:'clerk', instructions => 'y') is not null as changed;
+select t.be('ann');
+select r.run_id as run from mrprompt.send_message(:'clerk', 'hello') r \gset
+select p.body -> 'tools' as tools, p.body -> 'tool_choice' as tool_choice from mrprompt.runs r, mrprompt.requests q,
+    lateral (select mrprompt_internal.payload_of(q) as body) p where r.id = :'run' and q.id = r.request_id;
+select t.be('');
+\echo registered again it stays so
+select mrprompt.register_tool('adder', 'shop.takes_json(jsonb)', 'Adds more.') is not null as registered;
+select description, enabled from mrprompt.tools where name = 'adder';
+select mrprompt.enable_tool('adder');
+select enabled from mrprompt.tools where name = 'adder';
+select p.body #>> '{tools,0,function,name}' as tool, p.body -> 'tool_choice' as tool_choice from mrprompt.runs r, mrprompt.requests q,
+    lateral (select mrprompt_internal.payload_of(q) as body) p where r.id = :'run' and q.id = r.request_id;
+select t.why($$select mrprompt.enable_tool('subtracter', false)$$);
+select t.why($$select mrprompt.enable_tool('adder', null)$$);
+\echo one that agents name is unregistered by force only
+select t.why($$select mrprompt.unregister_tool('adder')$$);
+select mrprompt.create_agent('a' || n, instructions => 'x', provider => 'fake', model => 'm', tools => '["adder"]', shared => true) is not null as made from generate_series(1, 11) n offset 10;
+select message, detail ~ '^clerk \([^)]*\), a1 \([^)]*\), .*, a9 \([^)]*\), and 2 more$' as ten_of_them from t.try($$select mrprompt.unregister_tool('adder')$$),
+    (select detail from t.why($$select mrprompt.unregister_tool('adder')$$) as detail where detail like 'detail: %') w (detail_),
+    lateral (select substr(detail_, 9)) d (detail);
+update mrprompt.agents set archived_at = now() where name <> 'clerk';
+select t.why($$select mrprompt.unregister_tool('adder')$$);
+select mrprompt.unregister_tool('adder', force => true);
+select mrprompt.unregister_tool('adder') as again;
+
+\echo what a run has room for is what is left beside the tools as they are sent
+select mrprompt.register_tool('wordy', 'shop.takes_json(jsonb)', repeat('word ', 4000)) is not null as registered;
+select mrprompt.create_agent('narrow', instructions => 'x', provider => 'fake', model => 'm', tools => '["wordy"]', context => '{"max_tokens": 4000}', shared => true) as narrow \gset
+select t.be('ann');
+select r.run_id as run from mrprompt.send_message(:'narrow', 'hello') r \gset
+select status, incomplete_reason from mrprompt.get_run(:'run');
+\echo without them there is
+select mrprompt.create_run(mrprompt.create_thread('[{"role": "user", "content": "hello"}]'), :'narrow', tools => '[]') as run \gset
+select status, incomplete_reason from mrprompt.get_run(:'run');
+
+\echo outputs have a limit
+create function shop.at_outputs(run uuid) returns uuid language plpgsql as $$
+declare
+    request uuid := (select request_id from mrprompt.runs where id = run);
+begin
+    delete from mrprompt_internal.queue where request_id = request;
+    update mrprompt.requests set status = 'succeeded' where id = request;
+    insert into mrprompt.responses (request_id, attempt, tool_calls, finish_reason) values (request, 1,
+        '[{"id": "call_1", "function": {"name": "open_door", "arguments": "{}"}}, {"id": "call_2", "function": {"name": "open_door", "arguments": "{}"}}]', 'tool_calls');
+    perform mrprompt_internal.advance_runs(array[run]);
+    return run;
+end $$;
+select mrprompt.create_agent('porter', instructions => 'x', provider => 'fake', model => 'm',
+    tools => '[{"type": "function", "function": {"name": "open_door"}}]') as porter \gset
+select shop.at_outputs(run_id) as run from mrprompt.send_message(:'porter', 'open it') \gset
+alter system set mrprompt.max_payload = '1kB';
+select pg_reload_conf();
+\set ECHO none
+select 'do $do$ begin if mrprompt_internal.setting(''mrprompt.max_payload'')::int > 1024 then perform pg_sleep(0.05); end if; end $do$' from generate_series(1, 200) \gexec
+\set ECHO all
+select t.why(format('select mrprompt.submit_tool_outputs(%L, %L)', :'run', json_build_array(json_build_object('tool_call_id', 'call_1', 'output', repeat('x', 1025)),
+    json_build_object('tool_call_id', 'call_2', 'output', json_build_object('a', repeat('é', 600))))));
+select t.why(format('select mrprompt.submit_tool_outputs(%L, %L)', :'run', json_build_array(json_build_object('tool_call_id', 'call_1', 'output', repeat('x', 10)),
+    json_build_object('tool_call_id', 'call_2', 'output', repeat('é', 513)))));
+select status from mrprompt.runs where id = :'run';
+alter system reset mrprompt.max_payload;
+select pg_reload_conf();
+\set ECHO none
+select 'do $do$ begin if mrprompt_internal.setting(''mrprompt.max_payload'')::int = 1024 then perform pg_sleep(0.05); end if; end $do$' from generate_series(1, 200) \gexec
+\set ECHO all
+select mrprompt.submit_tool_outputs(:'run', json_build_array(json_build_object('tool_call_id', 'call_1', 'output', repeat('x', 1025)),
+    json_build_object('tool_call_id', 'call_2', 'output', 'open')));
+select status, length(output) from mrprompt.tool_calls where run_id = :'run' order by place;
+select t.be('');
+
+\echo what an admin must mend is what the doctor says
+select finding, remedy from mrprompt.doctor() where finding ~ 'SQL tool|function of tool|out of service';
+delete from mrprompt.tool_calls;
+insert into mrprompt.tool_calls (run_id, user_id, step_id, call_id, place, name, arguments, kind, status, output, tries, approval)
+select gen_random_uuid(), gen_random_uuid(), gen_random_uuid(), 'c', 0, o.name, '{}', 'sql', o.status, o.output, o.tries, o.approval from (values
+    (1, 'twice', 'failed', mrprompt_internal.tool_error('42501', 'this run was made for a user by somebody else: tools have no role to run with', null, 'x'), 1, false),
+    (2, 'adder', 'failed', mrprompt_internal.tool_error('42501', 'this run was made for a user by somebody else: tools have no role to run with', null, 'x'), 1, false),
+    (3, 'adder', 'failed', mrprompt_internal.tool_error('42501', 'this run was made for a user by somebody else: tools have no role to run with', null, 'x'), 1, false),
+    (4, 'twice', 'failed', mrprompt_internal.tool_error('42501', 'role service_role is a superuser or passes by row-level security: no tool runs with it', null, 'x'), 1, false),
+    (5, 'twice', 'failed', mrprompt_internal.tool_error('57P01', 'the process that ran it ended', 'tried 2 times'), 2, false),
+    (6, 'twice', 'cancelled', '{"error":"the run ended (expired) before the tool answered"}', 0, false),
+    (7, 'approved', 'cancelled', '{"error":"the run ended (expired) before the tool answered"}', 0, true),
+    (8, 'other', 'failed', mrprompt_internal.tool_error('42501', 'permission denied for table t'), 1, false)) o (place, name, status, output, tries, approval);
+drop function shop.twice(integer);
+alter function shop.strict_args owner to tools_user;
+select mrprompt.register_tool('strict_args', 'shop.strict_args', 'x') is not null as registered;
+alter function shop.strict_args owner to tools_admin;
+set role tools_admin;
+select severity, finding, remedy from mrprompt.doctor() where finding ~ 'SQL tool|function of tool|out of service' order by finding collate "C";
+select r as role, mrprompt_internal.tool_role_problem(r) as problem from unnest(array['tools_user', 'pg_database_owner', 'mrprompt_fetcher', 'somebody', null]::name[]) r;
+reset role;
+select mrprompt_internal.tool_role_problem(session_user) as of_a_superuser;
+create role tools_above bypassrls;
+select mrprompt_internal.tool_role_problem('tools_above') as of_one_above;
+drop role tools_above;
+set role tools_user;
+select t.why('select * from mrprompt_internal.failed_tool_calls()');
+select t.why($$select mrprompt_internal.tool_role_problem('x')$$);
+reset role;
 set client_min_messages = warning;
 drop schema shop cascade;
 delete from mrprompt.tool_calls;

@@ -24,6 +24,23 @@ my $set_up = q(
         perform mrprompt_internal.start_tools();
         return made;
     end $$;
+    -- A run whose model has called this tool.
+    create function run_call(who uuid, role name, tool text, arguments text default '{}') returns uuid language plpgsql as $$
+    declare
+        agent uuid := mrprompt.create_agent('of ' || tool, instructions => 'x', provider => 'fake', model => 'm', tools => json_build_array(tool), user_id => who);
+        run uuid := mrprompt.create_run(mrprompt.create_thread('[{"role": "user", "content": "x"}]', user_id => who), agent);
+        request uuid := (select r.request_id from mrprompt.runs r where r.id = run);
+    begin
+        update mrprompt_internal.run_identities i set role_name = run_call.role, claims = json_build_object('sub', who)::text where i.run_id = run;
+        delete from mrprompt_internal.queue q where q.request_id = request;
+        update mrprompt.requests r set status = 'succeeded' where r.id = request;
+        insert into mrprompt.responses (request_id, attempt, tool_calls, finish_reason) values (request, 1,
+            json_build_array(json_build_object('id', 'call_1', 'function', json_build_object('name', tool, 'arguments', arguments))), 'tool_calls');
+        perform mrprompt_internal.advance_runs(array[run]);
+        return run;
+    end $$;
+    insert into mrprompt.providers (name, protocol, base_url, allow_http, allow_private, auth, key_required)
+        values ('fake', 'openai', 'http://127.0.0.1:9/v1', true, true, 'none', false);
     create schema app;
     grant usage on schema app to public;
     create table app.log (at timestamptz default clock_timestamp(), what text, pid int default pg_backend_pid());
@@ -74,6 +91,7 @@ value(q(
     end $$;
     select mrprompt.register_tool('who', 'app.who', 'who it is');
     select mrprompt.register_tool('attack', 'app.attack', 'an attack', writes => true);
+    select mrprompt.register_tool('attack_reading', 'app.attack', 'an attack');
 ));
 is(call($ann, 'app_user', 'who'), "completed app_user app_user off $ann $ann $ann f", 'a tool runs as the user who asked, with his claims');
 is(call($bob, 'mallory', 'who'), "completed mallory mallory off $bob $bob $bob f", 'each call as its own');
@@ -88,11 +106,23 @@ for my $attack (
     [ "create function pg_temp.f() returns text language sql set role = '$superuser' as 'select current_user::text'; select pg_temp.f()", '42501' ],
     [ "alter role app_user superuser", '42501' ], [ 'select pg_terminate_backend(pg_backend_pid())', '42501' ],
     [ 'select mrprompt_internal.take_tool_call()', '42501' ], [ 'select mrprompt_internal.stop_tool(1)', '42501' ],
-    [ qq(select mrprompt_internal.acting_user('$bob')), '42501' ])
+    [ qq(select mrprompt_internal.acting_user('$bob')), '42501' ],
+    [ 'select mrprompt_internal.note_timed_out(gen_random_uuid(), 1, 1)', '42501' ], [ "select mrprompt.enable_tool('who', false)", '42501' ],
+    [ 'select claims from mrprompt_internal.run_identities', '42501' ], [ 'lock table mrprompt_internal.tool_processes in access share mode', '42501' ],
+    [ 'lock table mrprompt.tool_calls in share mode', '42501' ], [ 'set session_replication_role = replica', '42501' ],
+    [ 'set transaction isolation level serializable', '25001' ], [ "prepare transaction 'x'", '0A000' ], [ 'listen x', '0A000' ], [ 'notify x', 'done' ],
+    [ 'close all', 'done' ], [ 'deallocate all', 'done' ], [ 'discard plans', 'done' ], [ 'discard temp', 'done' ],
+    [ "select set_config('search_path', 'app', false), set_config('DateStyle', 'German', false), set_config('client_min_messages', 'error', false)", 'done' ])
 {
     my ($statement, $state) = @$attack;
     my $output = call($ann, 'app_user', 'attack', qq({"statement": ) . json_string($statement) . '}');
     is($output, "completed $state app_user app_user off $ann", "$statement: $state, and nothing has changed");
+}
+for my $attack ([ 'set transaction_read_only = off', '25001' ], [ 'set transaction read write', '25001' ], [ "select set_config('transaction_read_only', 'off', true)", '25001' ],
+    [ "insert into app.log (what) values ('x')", '25006' ], [ 'create temp table x (n int)', '25006' ])
+{
+    my ($statement, $state) = @$attack;
+    is(call($ann, 'app_user', 'attack_reading', '{"statement": ' . json_string($statement) . '}'), "completed $state app_user app_user off $ann", "a tool that only reads, $statement: $state");
 }
 sub json_string { my ($text) = @_; $text =~ s/(["\\])/\\$1/g; return "\"$text\"" }
 
@@ -204,6 +234,9 @@ like(call($ann, 'above', 'who'), qr/^failed .*"42501".*row-level security/, 'nor
 like(call($ann, 'nobody_there', 'who'), qr/^failed .*role nobody_there is gone/, 'nor as a role that is gone');
 my $for_ann = value("select call('$ann', null, 'who')");
 like(outcome($for_ann), qr/^failed .*mrprompt\.tool_role/, 'nor without a role');
+like(value('select remedy from mrprompt.doctor()'), qr/alter system set mrprompt\.tool_role/, 'which the doctor knows');
+value(q(alter system set mrprompt.tool_role = 'above'; select pg_reload_conf()));
+ok(wait_until(sub { value('select finding from mrprompt.doctor()') =~ /mrprompt\.tool_role is above, which passes by row-level security/ }, 10), 'as he does of one that no tool may have');
 value(q(alter system set mrprompt.tool_role = 'app_user'; select pg_reload_conf()));
 ok(wait_until(sub { outcome(value("select call('$ann', null, 'who')")) eq "completed app_user app_user off $ann $ann $ann f" }, 10), 'unless mrprompt.tool_role names one');
 
@@ -250,6 +283,50 @@ is(call($ann, 'app_user', 'many', '{"rows": 3}'), 'completed [1,2,3]', 'a set is
 like(call($ann, 'app_user', 'many', '{"rows": 1001}'), qr/,1000\]\n\[only the first 1000 rows are shown\]$/, 'of 1000 rows at most');
 is(call($ann, 'app_user', 'long', '{"length": 200}'), 'completed ' . ('é' x 128) . "\n[the last 144 of 400 bytes are left out]", 'a long output is clipped between characters');
 
+value(q(create type app.pair as (a int, b text); create domain app.named_pair as app.pair check ((value).b is not null);
+    create domain app.word as text; create table app.results (place int generated always as identity, declared text, body text, output text)));
+value(q(insert into app.results (declared, body, output) values
+    ('returns app.pair', 'select 1, ''x''', '{"a":1,"b":"x"}'), ('returns app.named_pair', 'select row(1, ''x'')::app.pair::app.named_pair', '{"a":1,"b":"x"}'),
+    ('returns setof app.pair', 'values (1, ''x''), (2, null)', '[{"a":1,"b":"x"},{"a":2,"b":null}]'), ('returns setof app.pair', 'select 1, ''x'' where false', '[]'),
+    ('returns app.pair', 'select 1, ''x'' where false', '{"a":null,"b":null}'),
+    ('returns table (a int)', 'select 1', '[1]'), ('returns table (a int, b text)', 'select 1, ''x''', '[{"a":1,"b":"x"}]'),
+    ('returns void', 'select', 'null'), ('returns int', 'select null::int', 'null'), ('returns text', 'select null', 'null'), ('returns text', 'select ''''', ''),
+    ('returns app.word', 'select ''a "word"''', 'a "word"'), ('returns setof text', 'values (''x''), (null)', '["x",null]'),
+    ('returns int[]', 'select array[1, null]', '[1,null]'), ('returns app.pair[]', 'select array[row(1, ''x'')::app.pair]', '[{"a":1,"b":"x"}]'),
+    ('returns jsonb', 'select ''{"k": 1}''::jsonb', '{"k": 1}'), ('returns json', 'select ''null''::json', 'null'), ('returns boolean', 'select true', 'true'),
+    ('returns date', 'select date ''2026-01-02''', '"2026-01-02"'), ('returns numeric', 'select ''NaN''::numeric', '"NaN"'), ('returns bytea', 'select ''\\x01''::bytea', '"\\\\x01"')));
+value(q(do $do$
+    declare
+        r record;
+    begin
+        for r in select * from app.results loop
+            execute format('create function app.result_%s() %s language sql as %L', r.place, r.declared, r.body);
+            perform mrprompt.register_tool('result_' || r.place, 'app.result_' || r.place, 'a result');
+        end loop;
+    end $do$));
+my %made = map { split /=/ } split /\n/, value(qq(select place || '=' || call('$ann', 'app_user', 'result_' || place) from app.results order by place));
+outcome($_) for values %made;
+is(value(q(select string_agg(concat_ws(' ', r.declared, r.body, c.status, c.output, 'instead of', r.output), E'\n') from app.results r
+    left join mrprompt.tool_calls c on c.name = 'result_' || r.place where c.output is distinct from r.output or c.status <> 'completed')), '', 'whatever a function returns, the output is as documented');
+is(value(q(select count(*) from mrprompt.tool_calls where name like 'result%' and status = 'completed')), value('select count(*) from app.results'), 'of each');
+
+# --- what happens to a function after its registration
+value(q(create function app.moody() returns text language sql as 'select current_user::text'; select mrprompt.register_tool('moody', 'app.moody', 'changes')));
+is(call($ann, 'app_user', 'moody'), 'completed app_user', 'a function as it was registered');
+value('revoke execute on function app.moody() from public');
+like(call($ann, 'app_user', 'moody'), qr/^failed .*"42501","message":"permission denied for function moody"/, 'that the user may not execute any more');
+value(q(grant execute on function app.moody() to public; create or replace function app.moody() returns text language sql security definer as
+    'select current_user || '' for '' || mrprompt.current_user_id()'));
+is(call($ann, 'app_user', 'moody'), "completed $superuser for $ann", 'that its owner gives his rights has those, and still knows whom it is for');
+value('alter function app.moody() owner to mallory');
+like(call($ann, 'app_user', 'moody'), qr/^failed .*"PT409".*replaced/, 'that has another owner is not called');
+like(value('select finding from mrprompt.doctor()'), qr/The function of tool moody, app\.moody\(\), is gone or belongs to somebody else/, 'and the doctor says so');
+value(q(drop function app.moody(); create procedure app.moody() language sql as 'select 1'));
+like(call($ann, 'app_user', 'moody'), qr/^failed /, 'that has become a procedure is not called');
+value('drop procedure app.moody()');
+like(call($ann, 'app_user', 'moody'), qr/^failed .*"PT404".*is gone/, 'that is gone is not called');
+value(q(select mrprompt.unregister_tool('moody')));
+
 # --- time
 value(q(
     create function app.nap(seconds float) returns int language plpgsql as $$ begin perform pg_sleep(seconds); return 1; end $$;
@@ -288,7 +365,70 @@ ok(wait_until(sub { processes() == 0 }, 10), 'a cancelled call stops');
 is(value("select status from mrprompt.tool_calls where id = '$slow[0]'"), 'cancelled', 'and stays cancelled');
 value('alter system set mrprompt.max_tool_workers = 4; select pg_reload_conf()');
 
+my $sleepers = q(select count(*) from pg_stat_activity where backend_type = 'mrprompt tool' and wait_event = 'PgSleep');
+sub sleeping_run
+{
+    my ($tool, $seconds) = @_;
+    my $run = value(qq(select run_call('$ann', 'app_user', '$tool', '{"seconds": $seconds}')));
+    ok(wait_until(sub { value($sleepers) == 1 }, 10), "$tool: a run's tool is at work");
+    return $run;
+}
+sub of_run { my ($run) = @_; return value("select concat_ws(' ', r.status, c.status, c.output, c.tries, r.steps) from mrprompt.runs r join mrprompt.tool_calls c on c.run_id = r.id where r.id = '$run'") }
+my $run = sleeping_run('nap', 2);
+value("begin; select mrprompt.cancel_run('$run'); rollback");
+value("begin; savepoint s; select mrprompt.cancel_run('$run'); rollback to s; savepoint s2; select 1; release s2; commit");
+ok(wait_until(sub { of_run($run) =~ /completed/ }, 10), 'a cancellation that is rolled back');
+is(of_run($run), 'in_progress completed 1 1 2', 'has ended no tool: it answers at its first try, and the run goes on');
+$run = sleeping_run('nap', 1);
+my $app = $node->background_psql('postgres');
+$app->query_safe("begin; select mrprompt.cancel_run('$run')");
+ok(wait_until(sub { processes() == 0 }, 10), 'a tool whose run is being cancelled does not wait for the end of that transaction');
+$app->query_safe('rollback');
+$app->quit;
+value('select mrprompt_internal.mend_tool_calls(100)');
+ok(wait_until(sub { value('select mrprompt_internal.mend_tool_calls(100)'); of_run($run) eq 'in_progress completed 1 2 2' }, 15), 'and is called again when it is rolled back')
+    or diag(of_run($run));
+for my $tool (qw(nap deaf))
+{
+    value(q(create or replace function app.deaf(seconds float) returns int language plpgsql as $$
+        begin
+            loop
+                begin
+                    perform pg_sleep(seconds);
+                exception when query_canceled then null;
+                end;
+            end loop;
+        end $$;
+        select mrprompt.register_tool('deaf', 'app.deaf', 'swallows cancellations', timeout => '20 seconds')));
+    $run = sleeping_run($tool, 15);
+    $begun = time;
+    is(value("begin; savepoint s; select mrprompt.cancel_run('$run'); release s; commit"), 'cancelled', "$tool: a run is cancelled for good");
+    ok(wait_until(sub { processes() == 0 }, 10), "$tool: its tool ends");
+    cmp_ok(time - $begun, '<', 2, "$tool: within a moment");
+    like(of_run($run), qr/^cancelled cancelled .*the run ended \(cancelled\) before the tool answered.* 1 1$/, "$tool: and the run with it");
+}
+value('delete from mrprompt.tool_calls');
+
+# --- a tool that is taken out of service
+my $ending = start_call($ann, 'app_user', 'nap', '{"seconds": 15}');
+ok(wait_until(sub { value($sleepers) == 1 }, 10), 'a tool is at work');
+value("begin; select mrprompt.enable_tool('nap', false); rollback");
+is(value("select pg_sleep(0.5); $sleepers"), "\n1", 'what is rolled back ends nothing');
+$begun = time;
+value("select mrprompt.enable_tool('nap', false)");
+ok(wait_until(sub { processes() == 0 }, 10), 'out of service, it ends');
+cmp_ok(time - $begun, '<', 2, 'within a moment');
+like(outcome($ending), qr/^failed .*"PT404","message":"tool nap is out of service"/, 'and is not called again');
+value("select mrprompt.enable_tool('nap')");
+is(call($ann, 'app_user', 'nap', '{"seconds": 0}'), 'completed 1', 'until it is put back');
+
 # --- a process that dies
+value(q(select mrprompt.register_tool('brief', 'app.nap', 'sleeps', timeout => '3 seconds')));
+my $brief = start_call($ann, 'app_user', 'brief', '{"seconds": 2.5}');
+ok(wait_until(sub { value($sleepers) == 1 }, 10), 'a tool is at work');
+value(qq(begin; select from mrprompt.tool_calls where id = '$brief' for no key update;
+    select pg_terminate_backend(pid) from mrprompt_internal.tool_processes; select pg_sleep(3.5); commit));
+is(outcome($brief), 'completed 1', 'whom somebody else ended has not, however late that is noticed: it is called again');
 value(q(
     create table app.effects (what text);
     grant insert on app.effects to public;
