@@ -316,6 +316,9 @@ void at_exit(int code, Datum) {
     AbortOutOfAnyTransaction();
     if (timed_out != 0) {
         const ToolCall& call = *current->call;
+        ereport(LOG, (errmsg("mrprompt ended a tool that took longer than %d ms and could not be cancelled",
+                             call.timeout_ms),
+                      errdetail("It ran: %s", call.statement)));
         Datum values[] = {UUIDPGetDatum(&call.id), Int32GetDatum(call.tries), Int32GetDatum(call.timeout_ms)};
         (void)session::in_transaction("mrprompt: noting that a tool took too long", session::kOwnerRole,
                                       [&] { note_statement.run(values); });

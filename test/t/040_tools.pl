@@ -8,7 +8,7 @@ use Test::More;
 use Time::HiRes qw(time);
 
 my ($ann, $bob) = ('aaaaaaaa-0000-4000-8000-000000000001', 'bbbbbbbb-0000-4000-8000-000000000002');
-my $node = new_cluster('tools', conf => "mrprompt.local_fetcher = off\nmrprompt.max_tool_workers = 4\nmax_worker_processes = 16\n");
+my $node = new_cluster('tools', conf => "mrprompt.local_fetcher = off\nmrprompt.max_tool_workers = 4\nmax_worker_processes = 16\nmax_prepared_transactions = 2\n");
 sub value { my ($sql, $database) = @_; return $node->safe_psql($database // 'postgres', $sql) }
 
 # Calls as create_run and the model's answer make them; the output of one, once it has ended.
@@ -345,6 +345,10 @@ value(q(
 like(call($ann, 'app_user', 'short_nap', '{"seconds": 30}'), qr/^failed .*"57014","message":"timed out after 300 ms"/, 'a tool that takes too long is cancelled');
 like(call($ann, 'app_user', 'stubborn'), qr/^failed .*"57014","message":"timed out after 300 ms"/, 'one that swallows it is ended');
 ok(wait_until(sub { processes() == 0 }, 10), 'and its process is gone');
+like(slurp_file($node->logfile), qr/mrprompt ended a tool that took longer than 300 ms and could not be cancelled.*\n.*It ran: select .*app\.stubborn\(\)/, 'the log says why');
+value(q(create function app.hold_nap() returns void language plpgsql as $$ begin execute 'declare held cursor with hold for select app.nap(60)'; end $$;
+    select mrprompt.register_tool('hold_nap', 'app.hold_nap', 'sleeps at its commit', writes => true, timeout => '300 ms')));
+like(call($ann, 'app_user', 'hold_nap'), qr/^failed .*"57014","message":"timed out after 300 ms"/, 'nor does one that takes its time at the commit');
 
 $node->safe_psql('postgres', "select call('$ann', 'app_user', 'nap', '{\"seconds\": 2.5}') from generate_series(1, 3)");
 ok(wait_until(sub { value(q(select count(*) from pg_stat_activity where backend_type = 'mrprompt tool' and wait_event = 'PgSleep')) == 3 }, 10), 'calls that were queued at once run side by side');
@@ -407,6 +411,12 @@ for my $tool (qw(nap deaf))
     cmp_ok(time - $begun, '<', 2, "$tool: within a moment");
     like(of_run($run), qr/^cancelled cancelled .*the run ended \(cancelled\) before the tool answered.* 1 1$/, "$tool: and the run with it");
 }
+$run = sleeping_run('nap', 15);
+value("begin; select mrprompt.cancel_run('$run'); prepare transaction 'cancel'");
+is(value($sleepers), '1', 'a cancellation that is prepared ends no tool');
+value("commit prepared 'cancel'");
+ok(wait_until(sub { value('select mrprompt_internal.mend_tool_calls(100)'); processes() == 0 }, 10), 'once it is committed house-keeping does');
+is(of_run($run) =~ s/\{.*\}/…/r, 'cancelled cancelled … 1 1', 'and the run has ended');
 value('delete from mrprompt.tool_calls');
 
 # --- a tool that is taken out of service
