@@ -323,7 +323,7 @@ bench_runs() {
         after=$(compacted)
         row "bytes of a run of one step and its answer, thread of $n" "$(each "$before" "$after" "$runs")"
     done
-    row '  what its request sends / keeps' "$(sql -F ' / ' -c "select octet_length(mrprompt_internal.run_payload(r, q.messages_from)::text), octet_length(q.payload::text)
+    row '  what its request sends / keeps' "$(sql -F ' / ' -c "select octet_length(mrprompt_internal.payload_of(q)::text), octet_length(q.payload::text)
         from mrprompt.runs r join mrprompt.requests q on q.run_id = r.id where r.thread_id = '$many' order by r.id desc limit 1")"
 
     supervised on

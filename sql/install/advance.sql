@@ -74,7 +74,7 @@ begin
             perform mrprompt_internal.put_work(run.id);
             return false;
         when others then
-            perform mrprompt_internal.end_run(run, 'failed', case sqlstate when 'PT402' then 'budget_exceeded' else 'server_error' end, sqlerrm);
+            perform mrprompt_internal.end_run(run, 'failed', case sqlstate when 'PT402' then 'budget_exceeded' when 'PT413' then 'invalid_prompt' else 'server_error' end, sqlerrm);
             return true;
     end;
 end

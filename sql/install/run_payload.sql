@@ -32,23 +32,24 @@ end
 $$;
 comment on function mrprompt_internal.run_config(mrprompt.runs) is 'What is in force in a run: its own word, else that of its agent''s version.';
 
-create function mrprompt_internal.first_within(thread_id uuid, lowest bigint, room bigint) returns bigint
+create function mrprompt_internal.first_within(thread_id uuid, lowest bigint, room bigint, room_bytes bigint) returns bigint
     language plpgsql stable set search_path = pg_catalog, pg_temp set enable_seqscan = off set plan_cache_mode = force_generic_plan
 as $$
 begin
     return (
         select min(w.position) from (
-            select l.position, sum(l.tokens) over (order by l.position desc) as used
-            from (select m.position, m.tokens from mrprompt.messages m
+            select l.position, sum(l.tokens) over newest as used, sum(l.bytes) over newest as used_bytes
+            from (select m.position, m.tokens, m.bytes from mrprompt.messages m
                   where m.thread_id = first_within.thread_id and m.position >= lowest
-                  order by m.position desc limit 2000) l) w
-        where w.used <= room);
+                  order by m.position desc limit 2000) l
+            window newest as (order by l.position desc)) w
+        where w.used <= room and w.used_bytes <= room_bytes);
 end
 $$;
-comment on function mrprompt_internal.first_within(uuid, bigint, bigint) is
-    'From which place on (lowest or above) the messages of a thread have about room tokens at most, and are 2,000 at most; null: not even the last.';
+comment on function mrprompt_internal.first_within(uuid, bigint, bigint, bigint) is
+    'From which place on (lowest or above) the messages of a thread have about room tokens and room_bytes bytes at most, and are 2,000 at most; null: not even the last.';
 
-create function mrprompt_internal.choose_messages(run mrprompt.runs, context json, room bigint) returns int8multirange
+create function mrprompt_internal.choose_messages(run mrprompt.runs, context json, room bigint, room_bytes bigint) returns int8multirange
     language plpgsql stable set search_path = pg_catalog, pg_temp set enable_seqscan = off set plan_cache_mode = force_generic_plan
 as $$
 declare
@@ -62,7 +63,16 @@ declare
     first_ bigint;
     head bigint;
     head_tokens bigint;
+    head_bytes bigint;
+    beside bigint;
+    needed constant bigint := (
+        select sum(m.bytes) from mrprompt.messages m where m.thread_id = run.thread_id and m.position >= least(own, top));
 begin
+    if needed > room_bytes then
+        raise exception using errcode = 'PT413', message = format('what is new in thread %s is too large to be sent', run.thread_id),
+            detail = format('It has up to %s bytes, and beside the instructions and tools there is room for %s.', needed, greatest(room_bytes, 0)),
+            hint = 'Say less, or have the DBA raise mrprompt.max_payload.';
+    end if;
     if newest is not null then
         lowest := (
             select min(l.position) from (
@@ -70,19 +80,23 @@ begin
                 where m.thread_id = run.thread_id and m.position < own and m.role <> 'tool' and (m.content is not null or m.refusal is not null)
                 order by m.position desc limit newest) l);
     end if;
-    first_ := mrprompt_internal.first_within(run.thread_id, lowest, room);
+    first_ := mrprompt_internal.first_within(run.thread_id, lowest, room, room_bytes);
     if first_ is null or first_ > own then
         return null;
     end if;
     if first_ > 1 and newest is null then
         -- What was asked first is what the conversation is about; the middle is left out.
-        select m.position, m.tokens into head, head_tokens
+        select m.position, m.tokens, m.bytes into head, head_tokens, head_bytes
         from (select * from mrprompt.messages l where l.thread_id = run.thread_id and l.position is not null order by l.position limit 1) m where m.role = 'user';
-        if head < first_ and head_tokens <= room / 4 then
-            first_ := coalesce(mrprompt_internal.first_within(run.thread_id, first_, room - head_tokens), first_);
-        end if;
-        if head >= first_ or head_tokens > room / 4 or first_ > own then
+        if head >= first_ or head_tokens > room / 4 or head_bytes > room_bytes / 4 then
             head := null;
+        else
+            beside := mrprompt_internal.first_within(run.thread_id, first_, room - head_tokens, room_bytes - head_bytes);
+            if beside > own then
+                head := null;
+            else
+                first_ := beside;
+            end if;
         end if;
         -- Not with an answer to what is not there.
         first_ := coalesce((
@@ -97,9 +111,9 @@ begin
         else int8multirange(int8range(first_, top, '[]')) end;
 end
 $$;
-comment on function mrprompt_internal.choose_messages(mrprompt.runs, json, bigint) is
-    'The places of the messages that a run sends now, in about room tokens: the newest last_messages and what it has said itself; or as many as fit, '
-    'without the middle. Null: not even what it has said itself fits. At most 2,000 are sent.';
+comment on function mrprompt_internal.choose_messages(mrprompt.runs, json, bigint, bigint) is
+    'The places of the messages that a run sends now, in about room tokens and room_bytes bytes: the newest last_messages and what it has said itself; or as '
+    'many as fit, without the middle. Null: the tokens do not even take what it has said itself; PT413: the bytes do not. At most 2,000 are sent.';
 
 create function mrprompt_internal.chat_message(message mrprompt.messages) returns text
     language plpgsql immutable set search_path = pg_catalog, pg_temp
@@ -112,11 +126,10 @@ end
 $$;
 comment on function mrprompt_internal.chat_message(mrprompt.messages) is 'A message in OpenAI''s chat format, its parts byte for byte as they came.';
 
-create function mrprompt_internal.run_payload(run mrprompt.runs, messages_from int8multirange) returns json
+create function mrprompt_internal.run_payload(run mrprompt.runs, config record, messages_from int8multirange) returns json
     language plpgsql stable set search_path = pg_catalog, pg_temp set enable_seqscan = off set jit = off
 as $$
 declare
-    config constant record := mrprompt_internal.run_config(run);
     tools constant json := mrprompt_internal.tool_definitions(config.tools);
     said text;
     left_ constant bigint := run.max_completion_tokens - run.completion_tokens;
@@ -141,8 +154,8 @@ begin
             nullif(btrim(substring(btrim(config.parameters::text, E' \t\r\n') from '^\{(.*)\}$'), E' \t\r\n'), '')) || '}')::json);
 end
 $$;
-comment on function mrprompt_internal.run_payload(mrprompt.runs, int8multirange) is
-    'The OpenAI chat payload of the next model call of a run, or of the one under way, over these messages of its thread.';
+comment on function mrprompt_internal.run_payload(mrprompt.runs, record, int8multirange) is
+    'The OpenAI chat payload of the next model call of a run, or of the one under way, by its run_config, over these messages of its thread.';
 
 create function mrprompt_internal.payload_of(request mrprompt.requests) returns json
     language plpgsql stable set search_path = pg_catalog, pg_temp
@@ -154,7 +167,7 @@ begin
         return request.payload;
     end if;
     select * into run from mrprompt.runs r where r.id = request.run_id;
-    return mrprompt_internal.run_payload(run, request.messages_from);
+    return mrprompt_internal.run_payload(run, mrprompt_internal.run_config(run), request.messages_from);
 end
 $$;
 comment on function mrprompt_internal.payload_of(mrprompt.requests) is

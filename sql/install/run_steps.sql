@@ -15,6 +15,7 @@ as $$
 declare
     config constant record := mrprompt_internal.run_config(run);
     known mrprompt_internal.model_rows;
+    frame bigint;
     room bigint;
     places int8multirange;
     request uuid;
@@ -35,19 +36,20 @@ begin
     if config.provider is not null and config.model is not null then
         known := mrprompt_internal.model_of(config.provider, config.model);
     end if;
+    frame := octet_length(concat(to_json(config.instructions), mrprompt_internal.tool_definitions(config.tools), config.response_format, config.parameters));
     -- Its tokens are estimates: a fifth of what a model takes is left for that, and the answer has its part.
     room := least((config.context ->> 'max_tokens')::bigint,
             coalesce(known.context_tokens * 4 / 5 - coalesce(config.max_tokens, least(known.max_output_tokens, known.context_tokens / 4), 4096),
                 mrprompt_internal.setting('mrprompt.context_tokens')::bigint),
             run.max_prompt_tokens - run.prompt_tokens)
-        - ceil(octet_length(concat(config.instructions, mrprompt_internal.tool_definitions(config.tools), config.response_format)) / 4.0)::bigint;
+        - ceil(frame / 4.0)::bigint;
     -- Before the work of building it.
     perform mrprompt_internal.check_room(run.user_id);
     if not exists (select from mrprompt.messages m where m.thread_id = run.thread_id and m.position is not null) then
         raise exception using errcode = 'PT400', message = format('thread %s has no message: there is nothing to answer', run.thread_id),
             hint = 'create_message() first, or pass additional_messages.';
     end if;
-    places := mrprompt_internal.choose_messages(run, config.context, room);
+    places := mrprompt_internal.choose_messages(run, config.context, room, mrprompt_internal.setting('mrprompt.max_payload')::bigint - frame - 1000);
     if places is null then
         perform mrprompt_internal.end_run(run, 'incomplete', reason => 'max_prompt_tokens');
         return;
@@ -55,7 +57,7 @@ begin
     run.steps := run.steps + 1;
     -- From when it works, not from when it was asked for.
     run.expires_at := coalesce(run.expires_at, clock_timestamp() + interval '1 s' * mrprompt_internal.limit_of(config.limits, 'max_seconds', 'mrprompt.run_timeout'));
-    request := mrprompt_internal.enqueue_for(run.user_id, mrprompt_internal.run_payload(run, places), config.model, config.provider, config.key_id, true,
+    request := mrprompt_internal.enqueue_for(run.user_id, mrprompt_internal.run_payload(run, config, places), config.model, config.provider, config.key_id, true,
         case when run.metadata ? 'tags' then jsonb_build_object('tags', run.metadata -> 'tags') end, null, run.expires_at, 0, null, null,
         run.id, places, config.agent_name);
     update mrprompt.runs r

@@ -35,6 +35,9 @@ create table mrprompt.messages (
     run_id uuid,
     metadata jsonb not null default '{}' check (jsonb_typeof(metadata) = 'object'),
     tokens integer not null,
+    bytes integer not null generated always as (least(2147483647, 200 + coalesce(octet_length(content::text), 0)::bigint
+        + coalesce(octet_length(tool_calls::text), 0) + coalesce(octet_length(raw::text), 0)
+        + 6 * (coalesce(octet_length(tool_call_id), 0)::bigint + coalesce(octet_length(refusal), 0)))::integer) stored,
     created_at timestamptz not null default clock_timestamp()
 );
 -- A place is given once.
@@ -51,6 +54,7 @@ comment on column mrprompt.messages.tool_calls is 'OpenAI tool_calls: [{"id", "t
 comment on column mrprompt.messages.raw is 'What a later turn sends back beside the text (Anthropic thinking blocks).';
 comment on column mrprompt.messages.run_id is 'The run that wrote it; of additional_messages as well.';
 comment on column mrprompt.messages.tokens is 'About how many tokens it has: a quarter of its bytes, a thousand for each image.';
+comment on column mrprompt.messages.bytes is 'How many bytes it has at most, as it is sent (chat_message).';
 
 alter table mrprompt.threads enable row level security;
 alter table mrprompt.messages enable row level security;

@@ -185,6 +185,26 @@ select t.why(format('select mrprompt.create_run(%L, %L, max_prompt_tokens => 10)
 select mrprompt.create_message(:'thread', repeat('long ', 2000)) is not null as said;
 select t.sent(:'thread', :'curator', max_prompt_tokens => 256) as does_not_fit;
 
+\echo # and never more bytes than a payload may have, however few tokens they count for
+create or replace function t.image(mb numeric) returns json language sql as $$
+    select json_build_array(json_build_object('type', 'text', 'text', mb || ' MB'), json_build_object('type', 'image_url', 'image_url',
+        json_build_object('url', 'data:image/png;base64,' || repeat('A', (1000000 * mb)::integer)))) $$;
+select mrprompt.create_thread(json_build_array(json_build_object('role', 'user', 'content', t.image(1.7)), json_build_object('role', 'user', 'content', t.image(3.8)),
+    json_build_object('role', 'assistant', 'content', 'Nice.'), json_build_object('role', 'user', 'content', t.image(3.8)))) as thread \gset
+select t.sent(:'thread', :'curator') as the_last_image, t.sent(:'thread', :'curator', last_messages => 3) as of_three;
+select mrprompt.create_message(:'thread', parts => t.image(1.7)) is not null as said;
+select t.sent(:'thread', :'curator') as with_the_first, t.sent(:'thread', :'curator', last_messages => 10) as of_ten;
+select mrprompt.create_message(:'thread', parts => t.image(8.388)) is not null as said;
+select regexp_replace(regexp_replace(w, 'for \d+', 'for …'), 'to 8388\d+', 'to 8388…') from t.why(format('select mrprompt.create_run(%L, %L)', :'thread', :'curator')) w;
+select mrprompt.create_message(:'thread', 'Never mind.') is not null as said;
+select t.sent(:'thread', :'curator') as what_follows_goes;
+\echo # outputs of tools that are too large for it are refused
+select thread_id as thread, run_id as run from mrprompt.create_thread_and_run(:'mentor', '[{"role": "user", "content": "?"}]') \gset
+select t.answer_run(:'run', t.calls('get_time')) is not null as answered;
+select state from t.try(format('select mrprompt.submit_tool_outputs(%L, %L)', :'run', json_build_array(json_build_object('tool_call_id', 'call_1', 'output', repeat('x', 8400000)))));
+select t.run_state(:'run');
+select mrprompt.cancel_run(:'run');
+
 \echo # a thread without a message has nothing to answer
 select t.why(format('select mrprompt.create_run(mrprompt.create_thread(), %L)', :'curator'));
 
@@ -235,4 +255,4 @@ union all select t.state from t.try('select * from mrprompt_internal.run_identit
 reset role;
 drop function public.season();
 drop function t.run_state(uuid), t.answer_run(uuid, jsonb, text, jsonb), t.calls(text[]), t.says(text), t.events(uuid, bigint), t.thread(uuid),
-    t.sent(uuid, uuid, text, int, bigint);
+    t.sent(uuid, uuid, text, int, bigint), t.image(numeric);
