@@ -27,7 +27,7 @@ create table mrprompt.runs (
     finished_at timestamptz,
     expires_at timestamptz,
     check (active = false or finished_at is null)
-);
+) with (fillfactor = 80, autovacuum_vacuum_scale_factor = 0.05, autovacuum_vacuum_cost_delay = 0);
 create unique index runs_active on mrprompt.runs (thread_id) where active;
 create index runs_of_thread on mrprompt.runs (thread_id, id desc);
 create index runs_of_user on mrprompt.runs (user_id, id desc);
@@ -89,7 +89,7 @@ create table mrprompt.tool_calls (
     started_at timestamptz,
     finished_at timestamptz,
     unique (step_id, call_id)
-);
+) with (fillfactor = 80, autovacuum_vacuum_scale_factor = 0.05, autovacuum_vacuum_cost_delay = 0);
 create index tool_calls_of_run on mrprompt.tool_calls (run_id, id);
 create index tool_calls_queued on mrprompt.tool_calls (id) where status in ('queued', 'running');
 comment on table mrprompt.tool_calls is 'What models asked tools, and what those answered.';
@@ -118,7 +118,7 @@ create table mrprompt_internal.run_identities (
     run_id uuid primary key,
     role_name name,
     claims text
-);
+) with (autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 2000, autovacuum_vacuum_cost_delay = 0);
 comment on table mrprompt_internal.run_identities is 'As whom the tools of an unfinished run run: the role and the JWT claims of who asked.';
 comment on column mrprompt_internal.run_identities.role_name is 'Null: nobody''s role is known, tools that are SQL functions fail.';
 

@@ -285,8 +285,11 @@ create function mrprompt_internal.supervisor_state(
     out has_work boolean, out alone_waiting integer, out remote_fetchers integer)
     language sql volatile security definer set search_path = pg_catalog, pg_temp set jit = off set enable_seqscan = off
 begin atomic
-    select (exists (select from mrprompt_internal.queue) or exists (select from mrprompt_internal.run_work)
-            or exists (select from mrprompt.runs r where r.active)) and mrprompt_internal.is_home(),
+    -- The newest first: what an old snapshot keeps of those that have ended lies behind them.
+    select ((select q.request_id from mrprompt_internal.queue q order by q.request_id desc limit 1) is not null
+            or (select w.id from mrprompt_internal.run_work w order by w.id desc limit 1) is not null
+            or (select r.id from mrprompt.runs r where r.active and r.expires_at is not null order by r.expires_at desc limit 1) is not null)
+            and mrprompt_internal.is_home(),
         mrprompt_internal.alone_waiting(),
         (select count(*)::int from mrprompt_internal.fetchers f where f.kind = 'libpq');
 end;

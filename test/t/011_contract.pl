@@ -76,6 +76,21 @@ my $pages = $node->safe_psql('postgres', q(
     commit;
     select mrprompt_internal.fetcher_gone(id, false) from f \g /dev/null));
 cmp_ok($pages, '<', 60, "a claim beside them reads $pages pages of the queue and its indexes");
+# So it is with runs that were put down to be looked at, and were.
+$pages = $node->safe_psql('postgres', q(
+    insert into mrprompt_internal.run_work (id, run_id) select mrprompt_internal.id_of_time(now() - interval '1 minute'), gen_random_uuid() from generate_series(1, 20000) \g /dev/null
+    delete from mrprompt_internal.run_work \g /dev/null
+    create temp table f as select (mrprompt_internal.hello('{"contract": 2, "kind": "libpq"}') ->> 'fetcher')::uuid as id;
+    create temp view read as select (select sum(idx_blks_hit + idx_blks_read) from pg_statio_all_indexes where relname = 'run_work')
+        + (select heap_blks_hit + heap_blks_read from pg_statio_all_tables where relname = 'run_work') as pages;
+    select mrprompt_internal.claim(json_build_object('fetcher', id, 'room', 10, 'bytes', 1000)) from f \g /dev/null
+    select pg_stat_force_next_flush() \g /dev/null
+    select pages as before from read \gset
+    select mrprompt_internal.claim(json_build_object('fetcher', id, 'room', 10, 'bytes', 1000)) from f \g /dev/null
+    select pg_stat_force_next_flush() \g /dev/null
+    select pages - :before from read;
+    select mrprompt_internal.fetcher_gone(id, false) from f \g /dev/null));
+cmp_ok($pages, '<', 20, "and $pages pages of the runs' work");
 $locker->query_safe('rollback');
 $locker->quit;
 
