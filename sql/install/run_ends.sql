@@ -80,12 +80,12 @@ begin
     end if;
     update mrprompt.runs r
     set status = end_run.status, active = false, finished_at = clock_timestamp(), request_id = null, next_ids = null,
-        last_error = case when code is not null then json_build_object('code', code, 'message', end_run.message) end, incomplete_reason = reason
+        last_error = case when code is not null then json_build_object('code', code, 'message', end_run.message) end, incomplete_reason = reason,
+        prompt_tokens = run.prompt_tokens, completion_tokens = run.completion_tokens, cost = run.cost
     where r.id = run.id;
     perform mrprompt_internal.add_event(run, 'thread.run.' || end_run.status, run.id);
     perform mrprompt_internal.add_event(run, 'done', run.id);
     delete from mrprompt_internal.run_identities i where i.run_id = run.id;
-    perform mrprompt_internal.forget_work(run.id);
     perform mrprompt_internal.note_changes(array[run.id, run.request_id]);
     if run.active then
         perform mrprompt_internal.place_waiting(run.thread_id);

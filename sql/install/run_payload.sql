@@ -4,7 +4,7 @@ create function mrprompt_internal.run_config(
     run mrprompt.runs, out agent_name text, out provider text, out model text, out key_id uuid, out instructions text,
     out temperature double precision, out top_p double precision, out max_tokens integer, out response_format json, out reasoning_effort text,
     out tools json, out tool_choice json, out parallel_tool_calls boolean, out parameters json, out context json, out limits json)
-    language plpgsql stable set search_path = pg_catalog, pg_temp
+    language plpgsql stable set search_path = pg_catalog, pg_temp set plan_cache_mode = force_generic_plan
 as $$
 begin
     select a.name,
@@ -126,11 +126,10 @@ end
 $$;
 comment on function mrprompt_internal.chat_message(mrprompt.messages) is 'A message in OpenAI''s chat format, its parts byte for byte as they came.';
 
-create function mrprompt_internal.run_payload(run mrprompt.runs, config record, messages_from int8multirange) returns json
+create function mrprompt_internal.run_payload(run mrprompt.runs, config record, tools json, messages_from int8multirange) returns json
     language plpgsql stable set search_path = pg_catalog, pg_temp set enable_seqscan = off set jit = off
 as $$
 declare
-    tools constant json := mrprompt_internal.tool_definitions(config.tools);
     said text;
     left_ constant bigint := run.max_completion_tokens - run.completion_tokens;
 begin
@@ -154,20 +153,22 @@ begin
             nullif(btrim(substring(btrim(config.parameters::text, E' \t\r\n') from '^\{(.*)\}$'), E' \t\r\n'), '')) || '}')::json);
 end
 $$;
-comment on function mrprompt_internal.run_payload(mrprompt.runs, record, int8multirange) is
-    'The OpenAI chat payload of the next model call of a run, or of the one under way, by its run_config, over these messages of its thread.';
+comment on function mrprompt_internal.run_payload(mrprompt.runs, record, json, int8multirange) is
+    'The OpenAI chat payload of the next model call of a run, or of the one under way, by its run_config and their tool_definitions, over these messages of its thread.';
 
 create function mrprompt_internal.payload_of(request mrprompt.requests) returns json
     language plpgsql stable set search_path = pg_catalog, pg_temp
 as $$
 declare
     run mrprompt.runs;
+    config record;
 begin
     if request.run_id is null then
         return request.payload;
     end if;
     select * into run from mrprompt.runs r where r.id = request.run_id;
-    return mrprompt_internal.run_payload(run, mrprompt_internal.run_config(run), request.messages_from);
+    config := mrprompt_internal.run_config(run);
+    return mrprompt_internal.run_payload(run, config, mrprompt_internal.tool_definitions(config.tools), request.messages_from);
 end
 $$;
 comment on function mrprompt_internal.payload_of(mrprompt.requests) is

@@ -14,6 +14,7 @@ create function mrprompt_internal.next_step(run mrprompt.runs) returns void
 as $$
 declare
     config constant record := mrprompt_internal.run_config(run);
+    tools constant json := mrprompt_internal.tool_definitions(config.tools);
     known mrprompt_internal.model_rows;
     frame bigint;
     room bigint;
@@ -36,7 +37,7 @@ begin
     if config.provider is not null and config.model is not null then
         known := mrprompt_internal.model_of(config.provider, config.model);
     end if;
-    frame := octet_length(concat(to_json(config.instructions), mrprompt_internal.tool_definitions(config.tools), config.response_format, config.parameters));
+    frame := octet_length(concat(to_json(config.instructions), tools, config.response_format, config.parameters));
     -- Its tokens are estimates: a fifth of what a model takes is left for that, and the answer has its part.
     room := least((config.context ->> 'max_tokens')::bigint,
             coalesce(known.context_tokens * 4 / 5 - coalesce(config.max_tokens, least(known.max_output_tokens, known.context_tokens / 4), 4096),
@@ -57,7 +58,7 @@ begin
     run.steps := run.steps + 1;
     -- From when it works, not from when it was asked for.
     run.expires_at := coalesce(run.expires_at, clock_timestamp() + interval '1 s' * mrprompt_internal.limit_of(config.limits, 'max_seconds', 'mrprompt.run_timeout'));
-    request := mrprompt_internal.enqueue_for(run.user_id, mrprompt_internal.run_payload(run, config, places), config.model, config.provider, config.key_id, true,
+    request := mrprompt_internal.enqueue_for(run.user_id, mrprompt_internal.run_payload(run, config, tools, places), config.model, config.provider, config.key_id, true,
         case when run.metadata ? 'tags' then jsonb_build_object('tags', run.metadata -> 'tags') end, null, run.expires_at, 0, null, null,
         run.id, places, config.agent_name);
     update mrprompt.runs r
@@ -189,7 +190,8 @@ create function mrprompt_internal.take_answer(run mrprompt.runs) returns void
     language plpgsql set search_path = pg_catalog, pg_temp set enable_seqscan = off
 as $$
 declare
-    config constant record := mrprompt_internal.run_config(run);
+    config record;
+    ledger_slot constant smallint := mrprompt_internal.slot_of(run.request_id);  -- known before the ledger's partitions are opened
     answer record;
     calls json;
     wrote boolean;
@@ -204,7 +206,7 @@ begin
     cross join lateral (
         select coalesce(sum(l.prompt_tokens), 0)::bigint as prompt_tokens, coalesce(sum(l.completion_tokens), 0)::bigint as completion_tokens,
             case when bool_and(l.cost is not null) then sum(l.cost) end as cost
-        from mrprompt.usage l where l.request_id = r.id and l.slot = mrprompt_internal.slot_of(r.id)) u
+        from mrprompt.usage l where l.request_id = run.request_id and l.slot = ledger_slot) u
     where r.id = run.request_id;
     run.prompt_tokens := run.prompt_tokens + answer.prompt_tokens;
     run.completion_tokens := run.completion_tokens + answer.completion_tokens;
@@ -235,14 +237,12 @@ begin
         insert into mrprompt.run_steps (id, run_id, thread_id, user_id, step, type, request_id, message_id, prompt_tokens, completion_tokens, cost)
         values (run.next_ids[3], run.id, run.thread_id, run.user_id, run.steps, 'tool_calls', run.request_id, run.next_ids[1],
             case when not wrote then answer.prompt_tokens end, case when not wrote then answer.completion_tokens end, case when not wrote then answer.cost end);
+        config := mrprompt_internal.run_config(run);
         perform mrprompt_internal.call_tools(run, config, answer.tool_calls, calls);
     end if;
     perform mrprompt_internal.note_changes(array[run.id, run.request_id]);
     run.request_id := null;
     run.status := case when run.status = 'cancelling' then run.status else 'in_progress' end;
-    update mrprompt.runs r
-    set prompt_tokens = run.prompt_tokens, completion_tokens = run.completion_tokens, cost = run.cost, request_id = null, next_ids = null, status = run.status
-    where r.id = run.id;
     if ended_as = 'expired' then
         perform mrprompt_internal.end_run(run, 'expired', reason => 'max_seconds');
     elsif ended_as = 'cancelled' then
@@ -253,6 +253,10 @@ begin
     elsif cut is not null then
         perform mrprompt_internal.end_run(run, 'incomplete', reason => cut);
     elsif calls is not null then
+        update mrprompt.runs r
+        set prompt_tokens = run.prompt_tokens, completion_tokens = run.completion_tokens, cost = run.cost, request_id = null, next_ids = null,
+            status = run.status
+        where r.id = run.id;
         perform mrprompt_internal.await_tools(run, config);
     else
         perform mrprompt_internal.end_run(run, 'completed');

@@ -243,7 +243,7 @@ end;
 comment on function mrprompt.list_tools() is 'The registered tools whose functions the caller may execute.';
 
 create function mrprompt_internal.tool_definitions(tools json) returns json
-    language plpgsql stable set search_path = pg_catalog, pg_temp
+    language plpgsql stable set search_path = pg_catalog, pg_temp set plan_cache_mode = force_generic_plan
 as $$
 begin
     if coalesce(json_typeof(tools), 'null') <> 'array' then

@@ -1,6 +1,9 @@
 // The planner's hooks behind install_planner_view.
 #include "pg/planner_view.hpp"
 
+#include <algorithm>
+#include <initializer_list>
+
 #include "pg/prelude.hpp"
 
 namespace mrprompt {
@@ -13,20 +16,29 @@ constexpr BlockNumber kIndexPages = 500;
 get_relation_info_hook_type previous_info = nullptr;
 get_relation_stats_hook_type previous_stats = nullptr;
 
-bool is_table(Oid relation, const char* schema, const char* table) {
+bool is_one_of(Oid relation, const char* schema, std::initializer_list<const char*> tables) {
     const char* name = get_rel_name(relation);
-    if (name == nullptr || strcmp(name, table) != 0) return false;
+    if (name == nullptr) return false;
+    if (std::none_of(tables.begin(), tables.end(),
+                     [&](const char* table) { return strcmp(name, table) == 0; }))
+        return false;
     const char* its_schema = get_namespace_name(get_rel_namespace(relation));
     return its_schema != nullptr && strcmp(its_schema, schema) == 0;
 }
 
-bool is_queue(Oid relation) {
-    return is_table(relation, "mrprompt_internal", "queue");
+// They hold nothing or much, and are the one or the other within the life of a plan.
+bool swings(Oid relation) {
+    return is_one_of(relation, "mrprompt_internal", {"queue", "run_work"}) ||
+           is_one_of(relation, "mrprompt", {"runs", "tool_calls"});
+}
+
+bool grows(Oid relation) {
+    return is_one_of(relation, "mrprompt", {"requests", "threads", "messages", "run_steps", "run_events"});
 }
 
 void tell_size(PlannerInfo* root, Oid relation, bool with_children, RelOptInfo* info) {
     if (previous_info != nullptr) previous_info(root, relation, with_children, info);
-    if (!is_queue(relation) && !is_table(relation, "mrprompt", "requests")) return;
+    if (!swings(relation) && !grows(relation)) return;
     info->pages = Max(info->pages, kPages);
     info->tuples = Max(info->tuples, kRows);
     ListCell* cell = nullptr;
@@ -41,7 +53,7 @@ void tell_size(PlannerInfo* root, Oid relation, bool with_children, RelOptInfo* 
 bool tell_statistics(PlannerInfo* root, RangeTblEntry* table, AttrNumber column,
                      VariableStatData* statistics) {
     if (previous_stats != nullptr && previous_stats(root, table, column, statistics)) return true;
-    return table->rtekind == RTE_RELATION && is_queue(table->relid);
+    return table->rtekind == RTE_RELATION && swings(table->relid);
 }
 
 }  // namespace

@@ -239,6 +239,13 @@ with recursive page (n, last, events) as (
 select max(n) as pages, count(*) filter (where v ~ '^[0-9]+ $') as pieces, count(distinct v) filter (where v ~ '^[0-9]+ $') as different, (array_agg(v order by n desc) filter (where v = 'done'))[1] as at_the_end
 from page, unnest(events) v;
 
+\echo # a plan made while there are few runs is one for many: by the thread
+prepare waits (uuid) as select r.id from mrprompt.runs r where r.thread_id = $1 and not r.active and r.finished_at is null order by r.id limit 1;
+set plan_cache_mode = force_generic_plan;
+explain (costs off) execute waits(:'thread');
+reset plan_cache_mode;
+deallocate waits;
+
 \echo # whose run it is, decides who sees it and who may do something with it
 select t.be('bob');
 grant usage on schema t to mrprompt_user;
