@@ -75,7 +75,7 @@ create function mrprompt_internal.error_code(error_type text, http_status intege
     language sql immutable
     return case
         when error_type in ('budget_exceeded', 'budget') or http_status = 402 then 'budget_exceeded'
-        when http_status in (401, 403) then 'key_refused'
+        when http_status in (401, 403) or error_type = 'key_revoked' then 'key_refused'
         when http_status = 429 or error_type in ('rate_limit', 'rate_limit_error', 'insufficient_quota') then 'rate_limit_exceeded'
         when http_status between 400 and 499 or error_type in ('invalid_request', 'invalid_request_error') then 'invalid_prompt'
         else 'server_error' end;
