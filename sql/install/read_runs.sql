@@ -154,26 +154,32 @@ comment on function mrprompt.wait_for_run(uuid, interval) is
     'Waits until the run has ended or requires an action, at most timeout (and always less than statement_timeout), and returns it as it then is: another '
     'status means not yet. Errors as wait_for_request.';
 
-create function mrprompt.agent_status(agent_id uuid default null)
+create function mrprompt.agent_status(
+    agent_id uuid default null, "limit" integer default 20, "order" text default 'desc', after uuid default null, before uuid default null)
     returns table (id uuid, name text, provider text, model text, shared boolean, version integer, archived boolean, active_runs bigint, last_run_id uuid,
         last_status text, last_error json, last_run_at timestamptz)
-    language plpgsql stable rows 20 set search_path = pg_catalog, pg_temp
+    language plpgsql stable rows 20 set search_path = pg_catalog, pg_temp set enable_seqscan = off
 as $$
+declare
+    me constant uuid := mrprompt.current_user_id();
+    ids constant uuid[] := case when agent_id is not null then array[agent_id]
+        else array(select l.id from mrprompt.list_agents("limit", "order", after, before) with ordinality l order by l.ordinality) end;
 begin
     return query
     select a.id, a.name, a.provider::text, a.model, a.user_id is null, a.version, a.archived_at is not null,
-        (select count(*) from mrprompt.runs r where r.agent_id = a.id and r.finished_at is null and r.user_id = (select mrprompt.current_user_id())),
+        (select count(*) from mrprompt.runs r where r.agent_id = a.id and r.finished_at is null and r.user_id = me),
         l.id, l.status, l.last_error, l.created_at
-    from mrprompt.agents a
+    from unnest(ids) with ordinality w (id, place)
+    join mrprompt.agents a on a.id = w.id
     left join lateral (
         select r.id, r.status, r.last_error, r.created_at from mrprompt.runs r
-        where r.agent_id = a.id and r.user_id = (select mrprompt.current_user_id()) order by r.id desc limit 1) l on true
-    where case when agent_status.agent_id is null then a.archived_at is null else a.id = agent_status.agent_id end
-    order by a.id;
+        where r.agent_id = a.id and r.user_id = me order by r.id desc limit 1) l on true
+    order by w.place;
 end
 $$;
-comment on function mrprompt.agent_status(uuid) is
-    'The agents that the caller can run (or one), and what his runs with them are doing: how many are not finished, and how the latest went.';
+comment on function mrprompt.agent_status(uuid, integer, text, uuid, uuid) is
+    'The agents that the caller can run, as list_agents() pages them (or one), and what his runs with them are doing: how many are not finished, and how '
+    'the latest went. PT400.';
 
 create function mrprompt.me() returns table (user_id uuid, name text, role name, admin boolean, analyst boolean, notification_channel text)
     language plpgsql stable set search_path = pg_catalog, pg_temp

@@ -239,6 +239,13 @@ with recursive page (n, last, events) as (
 select max(n) as pages, count(*) filter (where v ~ '^[0-9]+ $') as pieces, count(distinct v) filter (where v ~ '^[0-9]+ $') as different, (array_agg(v order by n desc) filter (where v = 'done'))[1] as at_the_end
 from page, unnest(events) v;
 
+\echo # what the agents do, in pages, or one of them
+select name, shared, active_runs > 0 as at_work, last_status from mrprompt.agent_status("limit" => 2);
+select name from mrprompt.agent_status("limit" => 2, after => :'mentor');
+select name from mrprompt.agent_status("limit" => 1, "order" => 'asc');
+select name, last_run_id = :'run' as the_latest from mrprompt.agent_status(:'curator');
+select w from t.why('select * from mrprompt.agent_status("limit" => 101)') w limit 1;
+
 \echo # a plan made while there are few runs is one for many: by the thread
 prepare waits (uuid) as select r.id from mrprompt.runs r where r.thread_id = $1 and not r.active and r.finished_at is null order by r.id limit 1;
 set plan_cache_mode = force_generic_plan;
