@@ -55,7 +55,7 @@ comment on function mrprompt.get_run(uuid) is 'A run as it stands. PT404: not th
 create function mrprompt.list_runs(
     thread_id uuid default null, "limit" integer default 20, "order" text default 'desc', after uuid default null, before uuid default null)
     returns setof mrprompt.run_status
-    language plpgsql stable rows 20 set search_path = pg_catalog, pg_temp
+    language plpgsql stable rows 20 set search_path = pg_catalog, pg_temp set enable_seqscan = off set enable_sort = off set jit = off
 as $$
 declare
     up constant boolean := "order" = 'asc';
@@ -158,7 +158,7 @@ create function mrprompt.agent_status(
     agent_id uuid default null, "limit" integer default 20, "order" text default 'desc', after uuid default null, before uuid default null)
     returns table (id uuid, name text, provider text, model text, shared boolean, version integer, archived boolean, active_runs bigint, last_run_id uuid,
         last_status text, last_error json, last_run_at timestamptz)
-    language plpgsql stable rows 20 set search_path = pg_catalog, pg_temp set enable_seqscan = off
+    language plpgsql stable rows 20 set search_path = pg_catalog, pg_temp set enable_seqscan = off set enable_sort = off set jit = off
 as $$
 declare
     me constant uuid := mrprompt.current_user_id();

@@ -4,7 +4,7 @@ create function mrprompt_internal.run_config(
     run mrprompt.runs, out agent_name text, out provider text, out model text, out key_id uuid, out instructions text,
     out temperature double precision, out top_p double precision, out max_tokens integer, out response_format json, out reasoning_effort text,
     out tools json, out tool_choice json, out parallel_tool_calls boolean, out parameters json, out context json, out limits json)
-    language plpgsql stable set search_path = pg_catalog, pg_temp set plan_cache_mode = force_generic_plan
+    language plpgsql stable set search_path = pg_catalog, pg_temp set enable_seqscan = off set plan_cache_mode = force_generic_plan
 as $$
 begin
     select a.name,

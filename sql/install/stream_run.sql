@@ -141,7 +141,7 @@ comment on function mrprompt_internal.events_after(mrprompt.run_status, uuid[], 
 
 create function mrprompt.stream_run(run_id uuid, after_seq bigint default 0, timeout interval default '5 seconds')
     returns table (seq bigint, event text, data json)
-    language plpgsql volatile rows 100 set search_path = pg_catalog, pg_temp
+    language plpgsql volatile rows 100 set search_path = pg_catalog, pg_temp set enable_seqscan = off set jit = off
 as $$
 declare
     until constant timestamptz := mrprompt_internal.begin_wait(timeout);
