@@ -191,10 +191,11 @@ begin
         select t.id from mrprompt.threads t where t.user_id = person and t.deleted_at is null order by t.id limit max_rows for no key update skip locked
     loop
         update mrprompt.threads t set deleted_at = clock_timestamp() where t.id = thread;
-        if mrprompt_internal.is_unfinished(thread) then
-            perform mrprompt_internal.end_runs_of(thread);
-        end if;
         did := did + 1;
+        if mrprompt_internal.is_unfinished(thread) then
+            did := did + mrprompt_internal.end_runs_of(thread);
+        end if;
+        exit when did >= max_rows;
     end loop;
     if did < max_rows then
         did := did + mrprompt_internal.remove_deleted_threads(max_rows - did, person);

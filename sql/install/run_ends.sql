@@ -95,18 +95,21 @@ $$;
 comment on function mrprompt_internal.end_run(mrprompt.runs, text, text, text, text) is
     'Ends a run, with an error (code, message) or the reason why it is incomplete, and lets go of its thread. The caller holds both rows.';
 
-create function mrprompt_internal.end_runs_of(thread_id uuid) returns void
+create function mrprompt_internal.end_runs_of(thread_id uuid) returns integer
     language plpgsql set search_path = pg_catalog, pg_temp set enable_seqscan = off
 as $$
 declare
     run mrprompt.runs;
+    did integer := 0;
 begin
     -- The active one last: its end has the next begin.
     for run in
         select * from mrprompt.runs r where r.thread_id = end_runs_of.thread_id and r.finished_at is null order by r.active, r.id for no key update
     loop
         perform mrprompt_internal.end_run(run, 'cancelled');
+        did := did + 1;
     end loop;
+    return did;
 end
 $$;
-comment on function mrprompt_internal.end_runs_of(uuid) is 'Ends the runs of a thread, whose row the caller holds.';
+comment on function mrprompt_internal.end_runs_of(uuid) is 'Ends the runs of a thread, whose row the caller holds; answers how many.';

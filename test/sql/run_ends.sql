@@ -9,10 +9,10 @@ create function t.says(what text) returns jsonb language sql as $$ select jsonb_
 create function t.calls(name text) returns jsonb language sql as $$
     select jsonb_build_object('finish_reason', 'tool_calls', 'tool_calls', jsonb_build_array(jsonb_build_object('id', 'call_1', 'type', 'function',
         'function', jsonb_build_object('name', name, 'arguments', '{}')))) $$;
-create function t.state(run uuid) returns text language sql as $$
+create function t.run_is(run uuid) returns text language sql as $$
     select concat_ws(' ', r.status, r.incomplete_reason, r.last_error ->> 'code', 'steps=' || r.steps, 'cost=' || r.cost, r.wait_reason, 'active: ' || (
         select coalesce(string_agg(case a.id when r.id then 'this' else 'another' end, ','), 'none') from mrprompt.runs a where a.thread_id = r.thread_id and a.active))
-    from mrprompt.run_status r where r.id = state.run $$;
+    from mrprompt.run_status r where r.id = run_is.run $$;
 create function t.thread(id uuid) returns text language sql as $$
     select string_agg(concat_ws(' ', coalesce(position::text, 'waits'), role, content, 'calls ' || (tool_calls -> 0 -> 'function' ->> 'name'), incomplete_reason), ', ' order by m.position, m.id)
     from mrprompt.messages m where m.thread_id = thread.id $$;
@@ -43,29 +43,29 @@ select mrprompt.cancel_run(:'third'), mrprompt.cancel_run(:'second');
 select t.thread(:'thread');
 select t.answer(t.says('Hi.'));
 select t.thread(:'thread');
-select t.state(:'run'), t.state(:'second'), t.state(:'third');
+select t.run_is(:'run'), t.run_is(:'second'), t.run_is(:'third');
 
 \echo # one that waits begins once the one before it has ended, however that was
 select mrprompt.create_run(:'thread', :'agent') as run \gset
 select mrprompt.create_run(:'thread', :'agent', when_busy => 'queue') as second \gset
 select mrprompt.cancel_run(:'run');
-select t.state(:'run'), t.state(:'second');
+select t.run_is(:'run'), t.run_is(:'second');
 select t.look(t.calls('ask'));
-select t.state(:'run'), t.state(:'second');
+select t.run_is(:'run'), t.run_is(:'second');
 select t.answer(t.calls('ask'));
-select t.state(:'second');
+select t.run_is(:'second');
 
 \echo # cancelled while it waits for its user: late outputs are refused
 select mrprompt.cancel_run(:'second');
 select w from t.why(format('select mrprompt.submit_tool_outputs(%L, %L)', :'second', '[{"tool_call_id": "call_1", "output": "x"}]')) w limit 1;
-select t.state(:'second');
+select t.run_is(:'second');
 
 \echo # a cancel and an answer at once: the answer that came first is kept, the run does not go on
 select mrprompt.create_run(:'thread', :'agent') as run \gset
 select mrprompt.cancel_run(:'run');
 select mrprompt.cancel_run(:'run');
 select t.look();
-select t.state(:'run');
+select t.run_is(:'run');
 select mrprompt.cancel_run(:'run');
 
 \echo # its agent is archived meanwhile: it goes on as it was; changed: by the version that it began with
@@ -74,7 +74,7 @@ select mrprompt.delete_agent(:'agent') is not null as archived;
 select t.answer(t.calls('ask'));
 select mrprompt.submit_tool_outputs(:'run', '[{"tool_call_id": "call_1", "output": "x"}]');
 select t.answer(t.says('Done.'));
-select t.state(:'run');
+select t.run_is(:'run');
 select mrprompt.create_agent('mentor 2', provider => 'fake', model => 'fake-1', tools => '[{"type": "function", "function": {"name": "ask"}}]') as agent \gset
 
 \echo # its agent is gone altogether: it fails at its next step
@@ -85,7 +85,7 @@ create table t.versions as select * from mrprompt.agent_versions where agent_id 
 delete from mrprompt.agents where id = :'agent';
 delete from mrprompt.agent_versions where agent_id = :'agent';
 select mrprompt.submit_tool_outputs(:'run', '[{"tool_call_id": "call_1", "output": "x"}]');
-select t.state(:'run');
+select t.run_is(:'run');
 insert into mrprompt.agents select * from t.kept;
 insert into mrprompt.agent_versions select * from t.versions;
 
@@ -94,13 +94,13 @@ select mrprompt.create_run(:'thread', :'agent') as run \gset
 update mrprompt.providers set enabled = false where name = 'fake';
 select t.look();
 select t.look();
-select t.state(:'run');
+select t.run_is(:'run');
 update mrprompt.providers set enabled = true where name = 'fake';
 select mrprompt.create_run(:'thread', :'agent') as run \gset
 select t.answer(t.calls('ask'));
 update mrprompt.providers set enabled = false where name = 'fake';
 select state from t.try(format('select mrprompt.submit_tool_outputs(%L, %L)', :'run', '[{"tool_call_id": "call_1", "output": "x"}]'));
-select t.state(:'run');
+select t.run_is(:'run');
 update mrprompt.providers set enabled = true where name = 'fake';
 select mrprompt.cancel_run(:'run');
 
@@ -110,20 +110,20 @@ select mrprompt.create_run(:'thread', :'agent', key_id => :'key', model => 'fake
 select mrprompt.revoke_key(:'key') is not null as revoked;
 select t.look();
 select t.look();
-select t.state(:'run');
+select t.run_is(:'run');
 
 \echo # a cost over max_cost, or a budget that is used up, between its steps
 select mrprompt.create_run(:'thread', :'agent', limits => '{"max_cost": 0.01}') as run \gset
 select t.answer(t.calls('ask'));
-select t.state(:'run');
+select t.run_is(:'run');
 select mrprompt.submit_tool_outputs(:'run', '[{"tool_call_id": "call_1", "output": "x"}]');
-select t.state(:'run');
+select t.run_is(:'run');
 select mrprompt.create_run(:'thread', :'agent') as run \gset
 select t.answer(t.calls('ask'));
 select mrprompt.set_budget('everybody', null, 0.0001, 'month', soft_limits => '{}') is not null as budget;
 update mrprompt_internal.budget_counters set spent = 1;
 select state from t.try(format('select mrprompt.submit_tool_outputs(%L, %L)', :'run', '[{"tool_call_id": "call_1", "output": "x"}]'));
-select t.state(:'run');
+select t.run_is(:'run');
 select mrprompt.cancel_run(:'run');
 \echo # one that waited behind another fails of it, and frees its thread
 select mrprompt.delete_budget(id) is not null from mrprompt.budgets;
@@ -132,7 +132,7 @@ select mrprompt.create_run(:'thread', :'agent', when_busy => 'queue') as second 
 select t.answer(t.says('Hi.'));
 select mrprompt.set_budget('everybody', null, 0.0001, 'month', soft_limits => '{}') is not null as budget;
 select t.look();
-select t.state(:'run'), t.state(:'second');
+select t.run_is(:'run'), t.run_is(:'second');
 select mrprompt.delete_budget(id) is not null from mrprompt.budgets;
 
 \echo # its time passes while its request waits for a limit, or its model call is under way
@@ -141,16 +141,16 @@ select mrprompt.create_run(:'thread', :'agent') as run \gset
 select json_array_length(c.body -> 'jobs') as in_flight from mrprompt_internal.claim((t.args('f') || '{"room": 10, "bytes": 1000000}')::json) c;
 select thread_id as other, run_id as waiting from mrprompt.create_thread_and_run(:'agent', '[{"role": "user", "content": "?"}]', limits => '{"max_seconds": 1}') \gset
 select t.answer(t.says('Hi.'));
-select t.state(:'waiting');
+select t.run_is(:'waiting');
 select pg_sleep(1.1);
 select t.tend();
-select t.state(:'waiting');
+select t.run_is(:'waiting');
 update mrprompt.runs set expires_at = now() where id = :'run';
 select t.tend();
-select t.state(:'run');
+select t.run_is(:'run');
 select mrprompt_internal.settle((t.args('f') || jsonb_build_object('outcomes', jsonb_build_array(jsonb_build_object('request', r.request_id, 'attempt', 1, 'result', 'cancelled',
     'response', t.says('So far')))))::json) ->> 'stale' as stale from mrprompt.runs r where r.id = :'run';
-select t.state(:'run');
+select t.run_is(:'run');
 delete from mrprompt.rate_limits;
 
 \echo # a server that stops between an answer and what comes of it: the answer is there with it, or neither is
@@ -158,9 +158,9 @@ select mrprompt.create_run(:'thread', :'agent') as run \gset
 begin;
 select t.answer(t.says('Lost.'));
 rollback;
-select t.state(:'run');
+select t.run_is(:'run');
 select t.look();
-select t.state(:'run');
+select t.run_is(:'run');
 
 \echo # a thread that is deleted, and a person who is forgotten: their runs end, waiting ones as well, and nothing is sent any more
 select mrprompt.create_run(:'thread', :'agent') as run \gset
@@ -181,4 +181,4 @@ select t.tend(), t.tend();
 select (select count(*) from mrprompt.runs where finished_at is null), (select count(*) from mrprompt_internal.run_work), (select count(*) from mrprompt_internal.run_identities),
     (select count(*) from mrprompt_internal.queue), (select count(*) from mrprompt_internal.cancels), (select count(*) from mrprompt.tool_calls where status in ('needs_output', 'queued', 'running'));
 drop table t.kept, t.versions;
-drop function t.says(text), t.calls(text), t.state(uuid), t.thread(uuid), t.answer(jsonb), t.tend(), t.look(jsonb);
+drop function t.says(text), t.calls(text), t.run_is(uuid), t.thread(uuid), t.answer(jsonb), t.tend(), t.look(jsonb);
