@@ -10,7 +10,7 @@ OBJS         = $(patsubst %.cpp,%.o,$(wildcard src/crypto/*.cpp src/pg/*.cpp)) \
 # The extension's SQL by topic, in the order in which it is installed.
 SQL_PARTS    = roles functions users providers prices import_prices keys rotation import requests usage queue contract budgets bounds meters waiting alerts meter_status cooldown \
                objects agents agent_config agents_read agents_from_keys import_assistants \
-               threads messages thread_search thread_export \
+               threads message_content messages thread_search thread_export import_threads \
                runs tool_schema tools tool_runner \
                claim append settle recompute verify tend chat read \
                run_payload run_ends run_steps advance create_run read_runs stream_run \
