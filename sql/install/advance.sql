@@ -119,40 +119,17 @@ $$;
 comment on function mrprompt_internal.advance_waiting(integer, uuid) is
     'Has runs go on that somebody held, or that somebody has nudged; work_from: below are dead rows, for an old snapshot, and what committed late.';
 
-create sequence mrprompt_internal.runs_rest as bigint minvalue 0 start 0;
-comment on sequence mrprompt_internal.runs_rest is
-    'Until when tend_runs() leaves runs alone, in ms since 1970. A sequence, because it is read and moved by all without a lock or a row version.';
-
 create function mrprompt_internal.tend_runs(max_rows integer) returns integer
     language plpgsql set search_path = pg_catalog, pg_temp set enable_seqscan = off
 as $$
-declare
-    started constant timestamptz := clock_timestamp();
-    rest constant bigint := (select s.last_value from mrprompt_internal.runs_rest s) - (extract(epoch from started) * 1000)::bigint;
-    calls boolean;
-    work boolean;
-    due uuid[];
-    took interval;
 begin
-    -- A clock that was put back asks for no longer rest.
-    if rest between 1 and 600000 then
-        return 0;
-    end if;
-    calls := exists (select from mrprompt.tool_calls c where c.status in ('queued', 'running')) or exists (select from mrprompt_internal.tool_processes);
-    work := exists (select from mrprompt_internal.run_work);
-    due := array(
-        select r.id from mrprompt.runs r join mrprompt.threads t on t.id = r.thread_id
-        where r.active and r.expires_at <= clock_timestamp() order by r.expires_at limit max_rows for no key update of r, t skip locked);
-    took := clock_timestamp() - started;
-    if took > interval '50 ms' then
-        -- Dead rows that an old snapshot keeps are looked at for a fiftieth of the time at most.
-        perform setval('mrprompt_internal.runs_rest', (extract(epoch from started + least(50 * took, interval '5 minutes')) * 1000)::bigint);
-    end if;
-    if calls then
+    if exists (select from mrprompt.tool_calls c where c.status in ('queued', 'running')) or exists (select from mrprompt_internal.tool_processes) then
         perform mrprompt_internal.mend_tool_calls(max_rows);
         perform mrprompt_internal.start_waiting_tools();
     end if;
-    return case when work then mrprompt_internal.advance_waiting(max_rows) else 0 end + mrprompt_internal.advance_runs(due);
+    return mrprompt_internal.advance_waiting(max_rows) + mrprompt_internal.advance_runs(array(
+        select r.id from mrprompt.runs r join mrprompt.threads t on t.id = r.thread_id
+        where r.active and r.expires_at <= clock_timestamp() order by r.expires_at limit max_rows for no key update of r, t skip locked));
 end
 $$;
 comment on function mrprompt_internal.tend_runs(integer) is 'Part of tend: runs that can go on or whose time is over, and tools whose process is gone; answers how many runs it moved.';

@@ -45,7 +45,6 @@ create function mrprompt.list_agents(
     language plpgsql stable set search_path = pg_catalog, pg_temp set enable_seqscan = off set plan_cache_mode = force_custom_plan
 as $$
 declare
-    everybody constant boolean := user_id is null and (mrprompt_internal.caller_is_admin() or mrprompt_internal.may_act_for_others());
     acting constant uuid := case when user_id is not null then mrprompt_internal.acting_user(user_id) else mrprompt.current_user_id() end;
     up constant boolean := "order" = 'asc';
     back constant boolean := after is null and before is not null;
@@ -55,12 +54,12 @@ declare
     after_other constant boolean := (select lower(p.name) is distinct from wanted from mrprompt.agents p where p.id = after);
     before_other constant boolean := (select lower(p.name) is distinct from wanted from mrprompt.agents p where p.id = before);
     -- By the index, among however many of others; the policies alone go through all.
-    usable constant uuid[] := case when not everybody then array(select p.id from mrprompt.agents p where p.user_id is null or p.user_id = acting) end;
+    usable constant uuid[] := array(select p.id from mrprompt.agents p where p.user_id is null or p.user_id = acting);
 begin
     return query
     select a.id, a.name, a.description, a.provider::text, a.model, a.user_id is null, a.version, a.metadata, a.created_at, a.updated_at, a.archived_at
     from (select p.*, o.other from mrprompt.agents p cross join lateral (select lower(p.name) is distinct from wanted as other) o
-          where (usable is null or p.id = any (usable))
+          where p.id = any (usable)
             and (archived is null or (p.archived_at is not null) = archived)
             and (list_agents.name is null or p.name = list_agents.name)
             and (wanted is null or position(wanted in lower(concat_ws(' ', p.name, p.description))) > 0)
@@ -72,7 +71,7 @@ begin
 end
 $$;
 comment on function mrprompt.list_agents(integer, text, uuid, uuid, boolean, text, text, uuid) is
-    'The agents that you may use, your own and the shared ones: limit 1 to 100, order asc or desc by age, after and before an id; archived: false those '
+    'Your own agents and the shared ones: limit 1 to 100, order asc or desc by age, after and before an id; archived: false those '
     'in use, true the archived, null both; name: exactly that; search: words of name or description, whom it names in full first. PT400.';
 
 create function mrprompt.list_agent_versions(

@@ -99,7 +99,7 @@ begin
         end if;
         if found_key.revoked_at is not null then
             raise exception using errcode = 'PT400', message = format('key %s (%s) was revoked', key_id, found_key.masked_key),
-                detail = format('revoked at %s', found_key.revoked_at), hint = 'Add a new key, or name another one.';
+                detail = format('revoked at %s', found_key.revoked_at), hint = 'Add a new key, or name another one; of an agent, update_agent(agent_id, key_id => …, or clear => ''{key_id}'').';
         end if;
         if provider is not null and provider <> found_key.provider then
             raise exception using errcode = 'PT400',
@@ -277,7 +277,7 @@ begin
         having count(distinct k.provider) = 1;
         if provider_name is null then
             raise exception using errcode = 'PT400', message = 'which provider? None is named, and your keys do not tell',
-                hint = 'Pass provider or key_id, or set mrprompt.default_provider.';
+                hint = case when run_id is null then 'Pass provider or key_id' else 'Give the agent one: update_agent(agent_id, provider => …)' end || ', or set mrprompt.default_provider.';
         end if;
     end if;
     select * into place from mrprompt.providers p where p.name = provider_name;
@@ -298,7 +298,7 @@ begin
     model_name := coalesce(model_name, key.metadata ->> 'endpoint_id', key.metadata ->> 'model', place.default_model);
     if model_name is null then
         raise exception using errcode = 'PT400', message = format('which model? Provider %s has no default', provider_name),
-            hint = 'Pass model, or put endpoint_id or model into the key''s metadata.';
+            hint = case when run_id is null then 'Pass model' else 'Give the agent one: update_agent(agent_id, model => …)' end || ', or put endpoint_id or model into the key''s metadata.';
     end if;
     if length(model_name) > 256 or model_name ~ '[[:cntrl:]]' then
         raise exception using errcode = 'PT400', message = 'the model name is longer than 256 characters or has control characters';

@@ -54,7 +54,7 @@ begin
         perform mrprompt_internal.agent_not_found(agent_id);
     elsif agent.archived_at is not null then
         raise exception using errcode = 'PT409', message = format('agent %s (%s) was archived', agent.id, agent.name), detail = format('at %s', agent.archived_at),
-            hint = 'Name another agent.';
+            hint = format('Name another agent, or select mrprompt.restore_agent(%L).', agent.id);
     elsif length(additional_instructions) > 256000 then
         raise exception using errcode = 'PT413', message = 'additional_instructions has more than 256000 characters',
             detail = format('it has %s', length(additional_instructions));

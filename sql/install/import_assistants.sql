@@ -54,6 +54,11 @@ declare
     state text; why text; details text; way_out text;
 begin
     perform mrprompt_internal.check_shared(shared, user_id);
+    if json_typeof(assistants) = 'object' and assistants ->> 'has_more' = 'true' then
+        raise exception using errcode = 'PT400', message = 'assistants is one page of several: has_more is true',
+            detail = format('it has %s, up to %s', json_array_length(list), coalesce(left(assistants ->> 'last_id', 100), 'an unknown id')),
+            hint = 'Put the data of all pages into one array, or import each page''s data by itself.';
+    end if;
     if json_array_length(list) > most then
         raise exception using errcode = 'PT413', message = format('an import takes %s assistants at most', most),
             detail = format('it has %s', json_array_length(list)), hint = 'Import them in several calls.';
@@ -80,7 +85,9 @@ begin
                 metadata := metadata || jsonb_build_object('assistant_id', assistant_id);
             end if;
             config := mrprompt_internal.assistant_config(assistant);
-            notes := mrprompt_internal.assistant_losses(assistant);
+            notes := mrprompt_internal.assistant_losses(assistant) || array(
+                select format('the tool %s is one that your app carries out; to have the registered tool of that name run here, name it in update_agent(…, tools => …)', t.name)
+                from mrprompt.tools t join json_array_elements(case json_typeof(config -> 'tools') when 'array' then config -> 'tools' else '[]' end) l (tool) on l.tool -> 'function' ->> 'name' = t.name order by t.name);
             select a.id into agent_id from mrprompt.agents a
             where a.user_id is not distinct from acting and a.metadata ->> 'assistant_id' = assistant_id and a.archived_at is null
             order by a.id limit 1;

@@ -189,9 +189,11 @@ begin
                  else (select string_agg(format('select mrprompt.resume(%L)', p), '; ') from unnest(state.paused) p) end;
     end if;
     return query
-    select 'notice', format('%s at %s cools down after %s (%s, time %s in a row) until %s; %s requests wait.', c.model, c.provider,
+    select 'notice', format('%s at %s %s after %s (%s, time %s in a row)%s; %s requests wait.', c.model, c.provider,
+            case when c.until > now() then 'cools down' else 'has cooled down' end,
             case c.reason when 'rate_limit' then 'a rate limit' when 'auth' then 'a refused key' else 'failures' end,
-            coalesce(c.error_type, 'no word'), c.times, to_char(c.until, 'HH24:MI:SS'), c.waiting),
+            coalesce(c.error_type, 'no word'), c.times,
+            case when c.until > now() then to_char(c.until, ' until YYYY-MM-DD HH24:MI:SS') else ': the next request for it is a probe' end, c.waiting),
         format('It ends by itself%s, or by select mrprompt.end_cooldown(%L)', case c.reason when 'rate_limit' then '' else ' once a probe succeeds' end, c.provider)
             || case c.reason when 'auth' then '. A new secret comes with mrprompt.update_key()' else '' end
     from mrprompt_internal.cooldowns() c order by c.waiting desc limit 20;

@@ -370,6 +370,7 @@ select pg_temp.wrong('[{"model": "m", "name": "one"}, {"id": "asst_a"}]');
 select pg_temp.wrong('[{"model": "m", "name": "one"}, {"model": "m", "temperature": "hot"}]');
 select pg_temp.wrong('[{"model": "m", "name": "one"}, {"model": "m", "tools": "all"}]') limit 1;
 select pg_temp.wrong('[{"model": "m", "name": "one"}, {"model": "m", "tools": [{"type": "function"}, 5]}]') limit 1;
+select pg_temp.wrong('{"object": "list", "data": [{"model": "m", "name": "one"}], "last_id": "asst_a", "has_more": true}');
 select pg_temp.wrong('[{"model": "m", "metadata": [1]}]') limit 1;
 select pg_temp.wrong('[{"model": "m", "metadata": {"a": "\u0000"}}]') limit 1;
 select pg_temp.wrong((select json_agg('{"model": "m"}'::json) from generate_series(1, 1001)));
@@ -378,6 +379,9 @@ select line from t.why($$select * from mrprompt.import_assistants('{"model": "m"
 select line from t.why($$select * from mrprompt.import_assistants('{"model": "m"}', shared => true)$$) line limit 1;
 select count(*) from mrprompt.agents where name in ('one', 'assistant');
 select * from mrprompt.import_assistants('[]');
+-- a function tool stays one that the app carries out, whatever is registered
+select notes from mrprompt.import_assistants('{"id": "asst_f", "model": "m", "name": "caller", "tools": [
+    {"type": "function", "function": {"name": "get_achievements"}}, {"type": "function", "function": {"name": "show_map"}}]}');
 reset session authorization;
 \set ECHO none
 drop function t.agent, t.key, t.config_refused, t.versions;
