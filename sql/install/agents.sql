@@ -27,6 +27,9 @@ create table mrprompt.agents (
     archived_at timestamptz
 );
 create index agents_of_user on mrprompt.agents (user_id, id desc);
+create index agents_of_key on mrprompt.agents (key_id) where key_id is not null;
+create index agents_imported on mrprompt.agents ((metadata ->> 'assistant_id'), coalesce(user_id, '00000000-0000-0000-0000-000000000000'))
+    where metadata ->> 'assistant_id' is not null;
 comment on table mrprompt.agents is
     'Agents: Vanchin''s, the Assistants API''s assistants and Letta''s agents are rows here. Written through create_agent() and its kin only.';
 comment on column mrprompt.agents.user_id is 'The owner; null: shared, everybody who may use mrprompt may run it, admins change it.';

@@ -24,13 +24,17 @@ create function mrprompt_internal.note_identity(run_id uuid, acting uuid) return
 as $$
 declare
     asking constant name := coalesce(nullif(current_setting('role'), 'none'), session_user);
-    stand_in constant name := coalesce((select u.login_role from mrprompt.users u where u.id = acting), nullif(mrprompt_internal.setting('mrprompt.tool_role'), ''));
+    stand_in name;
 begin
     if acting = mrprompt.current_user_id() then
         insert into mrprompt_internal.run_identities (run_id, role_name, claims)
         values (note_identity.run_id, asking, nullif(current_setting('request.jwt.claims', true), ''));
     else
-        -- Whoever asks for somebody else does not lend him his own rights.
+        -- Whoever asks for somebody else does not lend him his own rights, nor gets those of a role that he could not become.
+        stand_in := coalesce(
+            (select u.login_role from mrprompt.users u join pg_roles r on r.rolname = u.login_role
+             where u.id = acting and pg_has_role(asking, r.oid, 'member')),
+            nullif(mrprompt_internal.setting('mrprompt.tool_role'), ''));
         insert into mrprompt_internal.run_identities (run_id, role_name, claims)
         values (note_identity.run_id, stand_in, json_build_object('sub', acting, 'role', stand_in)::text);
     end if;

@@ -89,7 +89,8 @@ begin
                 select format('the tool %s is one that your app carries out; to have the registered tool of that name run here, name it in update_agent(…, tools => …)', t.name)
                 from mrprompt.tools t join json_array_elements(case json_typeof(config -> 'tools') when 'array' then config -> 'tools' else '[]' end) l (tool) on l.tool -> 'function' ->> 'name' = t.name order by t.name);
             select a.id into agent_id from mrprompt.agents a
-            where a.user_id is not distinct from acting and a.metadata ->> 'assistant_id' = assistant_id and a.archived_at is null
+            where a.metadata ->> 'assistant_id' = assistant_id and a.archived_at is null
+              and coalesce(a.user_id, '00000000-0000-0000-0000-000000000000') = coalesce(acting, '00000000-0000-0000-0000-000000000000')
             order by a.id limit 1;
             created := not found;
             if created then

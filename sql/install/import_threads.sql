@@ -61,6 +61,12 @@ $$;
 comment on function mrprompt_internal.import_content(json, text, text) is
     'The content of an imported message as it is kept: parts of the Assistants API become those of the chat format, a single text a string.';
 
+create function mrprompt_internal.beside_old_id(metadata jsonb, member text) returns jsonb
+    language sql immutable
+    return case when jsonb_typeof(metadata -> member) = 'string' and length(metadata ->> member) <= 512 then metadata - member else metadata end;
+comment on function mrprompt_internal.beside_old_id(jsonb, text) is
+    'Metadata without the id that an earlier import put there, which comes on top of what may be said.';
+
 create function mrprompt_internal.import_message(thread mrprompt.threads, message json, details json, place text, next_position bigint)
     returns text[]
     language plpgsql set search_path = pg_catalog, pg_temp
@@ -88,7 +94,7 @@ begin
     if said.content::text <> '""' then
         perform mrprompt_internal.check_content(said.content, case said_by when 'tool' then 'assistant' else said_by end, place || '.content');
     end if;
-    perform mrprompt_internal.check_metadata(metadata - 'message_id', place || '.metadata');
+    perform mrprompt_internal.check_metadata(mrprompt_internal.beside_old_id(metadata, 'message_id'), place || '.metadata');
     if length(old_id) <= 512 then
         metadata := metadata || jsonb_build_object('message_id', old_id);
     end if;
@@ -129,6 +135,7 @@ begin
                     when bool_or(json_typeof(c) <> 'object' or coalesce(json_typeof(c -> 'id') <> 'string' or json_typeof(c -> 'function' -> 'name') <> 'string'
                         or json_typeof(c -> 'function' -> 'arguments') <> 'string', true))
                         then 'has a tool call without id, function.name and function.arguments, which are strings'
+                    when count(*) > 1000 then 'has more than 1000 tool calls'
                     when count(distinct c ->> 'id') < count(*) then 'has two tool calls of one id' end
                 from json_array_elements(message.calls) c) end;
         if bad is not null then
@@ -234,7 +241,7 @@ begin
     ordered := mrprompt_internal.import_order(thread, listed, json_typeof(thread -> 'messages') = 'object' or listed -> 0 ->> 'object' = 'thread.message');
     cut := mrprompt_internal.check_tool_order(ordered.messages, ordered.places, place || '.messages');
     metadata := coalesce(nullif((thread -> 'metadata')::text, 'null')::jsonb, '{}');
-    perform mrprompt_internal.check_metadata(metadata - 'thread_id', place || '.metadata');
+    perform mrprompt_internal.check_metadata(mrprompt_internal.beside_old_id(metadata, 'thread_id'), place || '.metadata');
     made.created_at := mrprompt_internal.import_time(thread -> 'created_at', coalesce(ordered.earliest, clock_timestamp()));
     made.id := mrprompt_internal.id_of_time(made.created_at);
     made.user_id := acting;

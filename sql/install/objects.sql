@@ -1,4 +1,4 @@
--- What agents, threads, messages and runs have in common: metadata, and lists by the page.
+-- What threads, messages and runs have in common: metadata; and what all lists have: pages.
 
 create function mrprompt_internal.check_metadata(metadata jsonb, place text default 'metadata') returns void
     language plpgsql immutable set search_path = pg_catalog, pg_temp

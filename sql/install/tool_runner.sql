@@ -31,22 +31,38 @@ $$;
 comment on function mrprompt_internal.tool_error(text, text, text, text) is 'An error as the output of a call, for the model.';
 
 create function mrprompt_internal.next_tool_call() returns uuid
-    language plpgsql volatile set search_path = pg_catalog, pg_temp
+    language plpgsql volatile set search_path = pg_catalog, pg_temp set enable_seqscan = off
 as $$
 declare
     -- One user's slow tools leave a worker to the others.
     most constant integer := greatest(mrprompt_internal.setting('mrprompt.max_tool_workers')::int - 1, 1);
+    turn uuid;
+    next_id uuid;
 begin
     if not mrprompt_internal.is_home() then
         return null;
     end if;
-    return (
-        select c.id from mrprompt.tool_calls c
-        left join (select r.user_id, count(*) as running from mrprompt.tool_calls r where r.status = 'running' and r.kind = 'sql' group by r.user_id) b
-            on b.user_id = c.user_id
-        where c.status = 'queued' and c.kind = 'sql' and coalesce(b.running, 0) < most
+    for turn in
+        -- From user to user along the index, however many calls each of them has.
+        with recursive waiting as (
+            (select c.user_id, c.id from mrprompt.tool_calls c where c.status = 'queued' and c.kind = 'sql' order by c.user_id, c.id limit 1)
+            union all
+            select n.user_id, n.id from waiting w cross join lateral (
+                select c.user_id, c.id from mrprompt.tool_calls c
+                where c.status = 'queued' and c.kind = 'sql' and c.user_id > w.user_id order by c.user_id, c.id limit 1) n
+        ), busy as materialized (
+            select r.user_id, count(*) as running from mrprompt.tool_calls r where r.status = 'running' and r.kind = 'sql' group by r.user_id
+        )
+        select w.user_id from waiting w left join busy b on b.user_id = w.user_id
+        where coalesce(b.running, 0) < most
+        order by coalesce(b.running, 0), w.id
+    loop
         -- One that somebody holds (he cancels its run) keeps none of the others waiting.
-        order by coalesce(b.running, 0), c.id limit 1 for no key update of c skip locked);
+        select c.id into next_id from mrprompt.tool_calls c
+        where c.status = 'queued' and c.kind = 'sql' and c.user_id = turn order by c.id limit 1 for no key update skip locked;
+        exit when found;
+    end loop;
+    return next_id;
 end
 $$;
 comment on function mrprompt_internal.next_tool_call() is

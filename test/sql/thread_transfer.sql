@@ -173,6 +173,12 @@ select t.why($$select mrprompt.import_threads('{"messages": "a"}')$$);
 select t.why($$select mrprompt.import_threads('{"messages": {"role": "user", "content": "a"}}')$$);
 select t.why($$select mrprompt.import_threads('{"id": "a", "created_at": "yesterday evening"}')$$);
 select t.why($$select mrprompt.import_threads('{"metadata": {"k": "v"}, "messages": [{"role": "user", "content": "a", "metadata": []}]}')$$);
+-- what stands where an earlier import puts the old id is nothing larger than one
+select t.why($$select mrprompt.import_threads('{"messages": [{"role": "user", "content": "a", "metadata": {"message_id": {"nested": 1}}}]}')$$);
+select t.why(format('select mrprompt.import_threads(%L)', json_build_object('metadata', json_build_object('thread_id', repeat('x', 513)),
+    'messages', '[{"role": "user", "content": "a"}]'::json)));
+select t.why(format('select mrprompt.import_threads(%L)', json_build_object('messages', json_build_array(json_build_object('role', 'assistant', 'tool_calls',
+    (select json_agg(json_build_object('id', n::text, 'function', json_build_object('name', 'f', 'arguments', ''))) from generate_series(1, 1001) n))))));
 select t.why($$select mrprompt.import_threads('["a"]')$$);
 select t.why($$select mrprompt.import_threads('1')$$);
 select t.why($$select mrprompt.import_threads(json_build_object('messages', (select json_agg(1) from generate_series(1, 100001))))$$);

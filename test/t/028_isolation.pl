@@ -148,7 +148,7 @@ is(calmly($_, "select r.name || ': ' || s || ' ' || a.state $writes order by 1")
 sql(qq(
     create function t.value(name text, type oid) returns text language sql as \$\$
         select case when name in ('provider', 'default_provider') then 'fake' when name = 'model' then 'fake-1' when name = 'api_key' then 'sk-test-other-00001'
-            when name = 'messages' then '[{"role": "user", "content": "hi"}]' when name = 'body' then '{"messages": [{"role": "user", "content": "hi"}]}' when name = 'requests' then '["hi"]'
+            when name = 'messages' and type <> 'json[]'::regtype then '[{"role": "user", "content": "hi"}]' when name = 'body' then '{"messages": [{"role": "user", "content": "hi"}]}' when name = 'requests' then '["hi"]'
             else case type::regtype::text when 'text' then 'x' when 'name' then 'x' when 'character varying' then 'x' when 'json' then '{}' when 'jsonb' then '{}' when 'boolean' then 'false'
                 when 'interval' then '10 milliseconds' when 'timestamp with time zone' then case when name <> 'expires_at' then '2000-01-01' end when 'uuid[]' then '{}' when 'json[]' then '{}' when 'text[]' then '{}'
                 when 'uuid' then case when name not in ('for_user', 'key_id', 'batch') then '99999999-0000-7000-8000-000000000009' end
