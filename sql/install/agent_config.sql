@@ -141,7 +141,7 @@ begin
     order by e.place limit 1;
     if found then
         raise exception using errcode = 'PT400', message = format('tools[%s] %s', bad.place, bad.problem),
-            detail = (select 'Registered: ' || coalesce(string_agg(t.name, ', ' order by t.name), 'none') from mrprompt.tools t),
+            detail = (select 'Registered: ' || coalesce(string_agg(t.name, ', ' order by t.name), 'none') from (select l.name from mrprompt.tools l order by l.name limit 100) t),
             hint = case when bad.built_in then 'There is no code_interpreter and no file_search here. Leave it out, or give the model a function for it: an SQL tool '
                     '(register_tool) that looks into your tables, or a function tool that your app carries out.'
                 else '"get_weather", the name of a registered tool, or {"type": "function", "function": {"name": "get_weather", "parameters": {…}}}' end;
