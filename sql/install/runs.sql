@@ -92,6 +92,7 @@ create table mrprompt.tool_calls (
 ) with (fillfactor = 80, autovacuum_vacuum_scale_factor = 0.05, autovacuum_vacuum_cost_delay = 0);
 create index tool_calls_of_run on mrprompt.tool_calls (run_id, id);
 create index tool_calls_waiting on mrprompt.tool_calls (user_id, id) where status = 'queued' and kind = 'sql';
+create index tool_calls_running on mrprompt.tool_calls (user_id) where status = 'running' and kind = 'sql';
 create index tool_calls_queued on mrprompt.tool_calls (id) where status in ('queued', 'running');
 comment on table mrprompt.tool_calls is 'What models asked tools, and what those answered.';
 comment on column mrprompt.tool_calls.call_id is 'The provider''s id of the call; made here where it sent none.';
