@@ -170,6 +170,26 @@ comment on function mrprompt.send_message(uuid, text, uuid, json, text, jsonb, u
     'What most apps need: says something to an agent, in a thread or (null) in a new one, and has it answer. Returns the ids of the thread, the message and '
     'the run: follow it with stream_run(run_id), or wait_for_run(run_id). Errors: those of create_thread(), create_message() and create_run().';
 
+create function mrprompt_internal.update_run(run_id uuid, metadata jsonb) returns uuid
+    language plpgsql security definer set search_path = pg_catalog, pg_temp set enable_seqscan = off
+as $$
+declare
+    run constant mrprompt.runs := mrprompt_internal.own_run(run_id);
+begin
+    perform mrprompt_internal.check_metadata(metadata);
+    perform mrprompt_internal.tags_of(metadata);
+    update mrprompt.runs r set metadata = coalesce(update_run.metadata, '{}') where r.id = run.id;
+    return run.id;
+end
+$$;
+comment on function mrprompt_internal.update_run(uuid, jsonb) is 'update_run() with the owner''s rights; judges the caller itself.';
+
+create function mrprompt.update_run(run_id uuid, metadata jsonb) returns uuid
+    language sql volatile
+    return mrprompt_internal.update_run(run_id, metadata);
+comment on function mrprompt.update_run(uuid, jsonb) is
+    'Gives a run, at work or ended, other metadata, as a whole; its next model calls have the tags in it. PT400, PT404.';
+
 create function mrprompt_internal.cancel_run(run_id uuid) returns text
     language plpgsql security definer set search_path = pg_catalog, pg_temp set enable_seqscan = off
 as $$
@@ -200,6 +220,17 @@ create function mrprompt.cancel_run(run_id uuid) returns text
 comment on function mrprompt.cancel_run(uuid) is
     'Ends a run; returns its status: cancelled at once, or cancelling where a model call has to be aborted on the wire first (what it wrote stays as an '
     'incomplete message), or the status in which it had already ended. PT404.';
+
+create function mrprompt_internal.calls_that(run mrprompt.runs, status text) returns text[]
+    language plpgsql stable set search_path = pg_catalog, pg_temp set enable_seqscan = off
+as $$
+begin
+    return array(
+        select c.call_id from mrprompt.run_steps s join mrprompt.tool_calls c on c.step_id = s.id
+        where s.run_id = run.id and s.step = run.steps and s.type = 'tool_calls' and c.status = calls_that.status order by c.place);
+end
+$$;
+comment on function mrprompt_internal.calls_that(mrprompt.runs, text) is 'The ids of the latest tool calls of a run that have this status.';
 
 create function mrprompt_internal.submit_tool_outputs(run_id uuid, tool_outputs json) returns void
     language plpgsql security definer set search_path = pg_catalog, pg_temp set enable_seqscan = off
@@ -233,9 +264,12 @@ begin
     end if;
     perform mrprompt_internal.require_action(run);
     given := array(select o ->> 'tool_call_id' from json_array_elements(tool_outputs) o);
-    wanted := array(
-        select c.call_id from mrprompt.run_steps s join mrprompt.tool_calls c on c.step_id = s.id
-        where s.run_id = run.id and s.step = run.steps and s.type = 'tool_calls' and c.status = 'needs_output' order by c.place);
+    wanted := mrprompt_internal.calls_that(run, 'needs_output');
+    if wanted = '{}' then
+        raise exception using errcode = 'PT409', message = format('no call of run %s waits for an output', run.id),
+            detail = 'Waiting for approval: ' || array_to_string(mrprompt_internal.calls_that(run, 'needs_approval'), ', '),
+            hint = format('select mrprompt.approve_tool_calls(%L)', run.id);
+    end if;
     bad := nullif(concat_ws('; ',
         'unknown: ' || (select string_agg(g, ', ') from unnest(given) g where g <> all (wanted)),
         'missing: ' || (select string_agg(w, ', ') from unnest(wanted) w where w <> all (given)),
@@ -245,12 +279,12 @@ begin
             hint = 'All outputs are submitted in one call: get_run(…).required_action says which.';
     end if;
     update mrprompt.tool_calls c
-    set status = 'completed', finished_at = clock_timestamp(),
+    set status = 'completed', answered_at = clock_timestamp(), finished_at = clock_timestamp(),
         output = case json_typeof(o.output) when 'string' then o.output #>> '{}' else o.output::text end
     from json_array_elements(tool_outputs) e, lateral (select e ->> 'tool_call_id' as id, e -> 'output' as output) o,
         mrprompt.run_steps s
     where s.run_id = run.id and s.step = run.steps and s.type = 'tool_calls' and c.step_id = s.id and c.call_id = o.id;
-    perform mrprompt_internal.await_tools(run, mrprompt_internal.run_config(run));
+    perform mrprompt_internal.await_tools(run, mrprompt_internal.run_config(run), answered => true);
 exception when untranslatable_character then
     raise exception using errcode = 'PT400', message = 'an output holds \u0000, which PostgreSQL cannot store', hint = 'Leave it out.';
 end
@@ -277,7 +311,7 @@ create function mrprompt.submit_tool_outputs(run_id uuid, tool_outputs json) ret
     return mrprompt_internal.submit_tool_outputs(run_id, tool_outputs);
 comment on function mrprompt.submit_tool_outputs(uuid, json) is
     'Tells a run that requires action what its client tools answered: [{"tool_call_id", "output"}], all of them in one call; an output that is no string is '
-    'passed on as JSON. PT400 malformed, an id that is unknown, missing or named twice; PT404; PT409 it requires no action; PT410 it has expired; '
+    'passed on as JSON. PT400 malformed, an id that is unknown, missing or named twice; PT404; PT409 it requires no action, or approval only; PT410 it has expired; '
     'PT413 an output above mrprompt.max_payload.';
 
 create function mrprompt_internal.approve_tool_calls(run_id uuid, call_ids text[], approved boolean, reason text) returns integer
@@ -289,24 +323,26 @@ declare
     unknown text;
 begin
     perform mrprompt_internal.require_action(run);
-    waiting := array(
-        select c.call_id from mrprompt.run_steps s join mrprompt.tool_calls c on c.step_id = s.id
-        where s.run_id = run.id and s.step = run.steps and s.type = 'tool_calls' and c.status = 'needs_approval');
+    waiting := mrprompt_internal.calls_that(run, 'needs_approval');
     select string_agg(i, ', ') into unknown from unnest(call_ids) i where i <> all (waiting);
-    if unknown is not null or waiting = '{}' then
-        raise exception using errcode = 'PT400', message = format('no such calls of run %s wait for approval: %s', run.id, coalesce(unknown, 'none does')),
-            detail = 'Waiting: ' || coalesce(nullif(array_to_string(waiting, ', '), ''), 'none'), hint = 'select required_action from mrprompt.get_run(…)';
+    if waiting = '{}' then
+        raise exception using errcode = 'PT409', message = format('no call of run %s waits for approval', run.id),
+            detail = 'Waiting for outputs: ' || array_to_string(mrprompt_internal.calls_that(run, 'needs_output'), ', '),
+            hint = format('select mrprompt.submit_tool_outputs(%L, ''[{"tool_call_id": …, "output": …}]'')', run.id);
+    elsif unknown is not null then
+        raise exception using errcode = 'PT400', message = format('no such calls of run %s wait for approval: %s', run.id, unknown),
+            detail = 'Waiting: ' || array_to_string(waiting, ', '), hint = 'select required_action from mrprompt.get_run(…)';
     elsif approved is null then
         raise exception using errcode = 'PT400', message = 'approved must be true or false';
     end if;
     update mrprompt.tool_calls c
-    set status = case when approved then 'queued' else 'refused' end,
+    set status = case when approved then 'queued' else 'refused' end, answered_at = clock_timestamp(),
         output = case when not approved then json_build_object('error', 'the user refused this call' || coalesce(': ' || reason, ''))::text end,
         finished_at = case when not approved then clock_timestamp() end
     from mrprompt.run_steps s
     where s.run_id = run.id and s.step = run.steps and s.type = 'tool_calls' and c.step_id = s.id and c.status = 'needs_approval'
       and (call_ids is null or c.call_id = any (call_ids));
-    perform mrprompt_internal.await_tools(run, mrprompt_internal.run_config(run));
+    perform mrprompt_internal.await_tools(run, mrprompt_internal.run_config(run), answered => true);
     return coalesce(cardinality(call_ids), cardinality(waiting));
 end
 $$;
@@ -317,9 +353,10 @@ create function mrprompt.approve_tool_calls(run_id uuid, call_ids text[] default
     return mrprompt_internal.approve_tool_calls(run_id, call_ids, approved, reason);
 comment on function mrprompt.approve_tool_calls(uuid, text[], boolean, text) is
     'Says yes (or no, with a reason that the model is told) to calls of tools that need approval; call_ids null: to all that wait. Answers how many. '
-    'PT400 no such call waits; PT404; PT409 the run requires no action; PT410 it has expired.';
+    'PT400 no such call waits; PT404; PT409 the run requires no action, or outputs only; PT410 it has expired.';
 
 grant execute on function
-    mrprompt.create_run, mrprompt_internal.create_run, mrprompt.create_thread_and_run, mrprompt.send_message, mrprompt.cancel_run, mrprompt_internal.cancel_run,
+    mrprompt.create_run, mrprompt_internal.create_run, mrprompt.create_thread_and_run, mrprompt.send_message,
+    mrprompt.update_run, mrprompt_internal.update_run, mrprompt.cancel_run, mrprompt_internal.cancel_run,
     mrprompt.submit_tool_outputs, mrprompt_internal.submit_tool_outputs, mrprompt.approve_tool_calls, mrprompt_internal.approve_tool_calls
     to mrprompt_user, mrprompt_admin;

@@ -1,6 +1,6 @@
 -- Looking at runs: as they stand, their steps, waiting for their end; and who one is.
 
-create function mrprompt_internal.required_action(run_id uuid, step integer, still boolean) returns json
+create function mrprompt_internal.required_action(run_id uuid, step integer, at timestamptz default null) returns json
     language plpgsql stable set search_path = pg_catalog, pg_temp set enable_seqscan = off
 as $$
 begin
@@ -13,17 +13,17 @@ begin
               from mrprompt.run_steps s join mrprompt.tool_calls t on t.step_id = s.id
               where s.run_id = required_action.run_id and s.step = required_action.step and s.type = 'tool_calls'
                 and (t.approval or t.kind = 'client' and (t.output is null or t.status <> 'failed'))
-                and (not still or t.status in ('needs_output', 'needs_approval'))) c
+                and case when at is null then t.status in ('needs_output', 'needs_approval') else t.answered_at > at is not false end) c
         having count(*) > 0);
 end
 $$;
-comment on function mrprompt_internal.required_action(uuid, integer, boolean) is
-    'What a model call had its run ask its user for, in the shape of the Assistants API; still: only what is not answered yet. Null: nothing.';
+comment on function mrprompt_internal.required_action(uuid, integer, timestamptz) is
+    'What a model call has its run ask its user for, in the shape of the Assistants API: now, or what was not answered at a time before. Null: nothing.';
 
 create view mrprompt.run_status with (security_invoker = true) as
     select r.id, r.thread_id, r.user_id, r.agent_id, r.agent_version,
         case when r.status = 'queued' and q.status = 'running' then 'in_progress' else r.status end as status,
-        case when r.status = 'requires_action' then mrprompt_internal.required_action(r.id, r.steps, true) end as required_action,
+        case when r.status = 'requires_action' then mrprompt_internal.required_action(r.id, r.steps) end as required_action,
         r.last_error, r.incomplete_reason, f.provider, coalesce(q.model, f.model) as model, f.instructions, f.tools,
         r.steps, r.prompt_tokens, r.completion_tokens, r.cost,
         case when not r.active and r.finished_at is null then 'the active run of its thread' else q.wait_reason end as wait_reason, q.not_before, r.request_id, r.metadata, r.created_at, r.started_at,

@@ -144,7 +144,7 @@ $$;
 comment on function mrprompt_internal.call_tools(mrprompt.runs, record, json, json) is
     'Puts down the calls that an answer asks for (said: as the model wrote them), each with what it waits for.';
 
-create function mrprompt_internal.await_tools(run mrprompt.runs, config record) returns void
+create function mrprompt_internal.await_tools(run mrprompt.runs, config record, answered boolean default false) returns void
     language plpgsql set search_path = pg_catalog, pg_temp set enable_seqscan = off
 as $$
 declare
@@ -161,6 +161,8 @@ begin
     if open_calls.users > 0 then
         if run.status <> 'requires_action' then
             update mrprompt.runs r set status = 'requires_action', expires_at = clock_timestamp() + patience where r.id = run.id;
+        end if;
+        if run.status <> 'requires_action' or answered then
             perform mrprompt_internal.add_event(run, 'thread.run.requires_action', run.id);
         end if;
     else
@@ -183,8 +185,9 @@ begin
     perform mrprompt_internal.note_changes(array[run.id]);
 end
 $$;
-comment on function mrprompt_internal.await_tools(mrprompt.runs, record) is
-    'What a run does about its latest tool calls: starts those that can run, asks its user for the others, and goes on once all have answered.';
+comment on function mrprompt_internal.await_tools(mrprompt.runs, record, boolean) is
+    'What a run does about its latest tool calls: starts those that can run, asks its user for the others (again for the rest, where he has just answered '
+    'some), and goes on once all have answered.';
 
 create function mrprompt_internal.take_answer(run mrprompt.runs) returns void
     language plpgsql set search_path = pg_catalog, pg_temp set enable_seqscan = off

@@ -86,6 +86,7 @@ create table mrprompt.tool_calls (
     output text,
     tries integer not null default 0,
     created_at timestamptz not null default clock_timestamp(),
+    answered_at timestamptz,
     started_at timestamptz,
     finished_at timestamptz,
     unique (step_id, call_id)
@@ -102,6 +103,7 @@ comment on column mrprompt.tool_calls.kind is 'client: the app carries it out; s
 comment on column mrprompt.tool_calls.approval is 'Whether its user has, or had, to say yes.';
 comment on column mrprompt.tool_calls.status is
     'needs_approval (approve_tool_calls), needs_output (submit_tool_outputs), queued and running (sql), completed, failed (output says why), refused, cancelled.';
+comment on column mrprompt.tool_calls.answered_at is 'When its user submitted its output, or said yes or no to it.';
 comment on column mrprompt.tool_calls.tries is 'How often a process has begun it: who tried before cannot end it.';
 
 create table mrprompt.run_events (

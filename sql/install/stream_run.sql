@@ -18,7 +18,8 @@ end
 $$;
 comment on function mrprompt_internal.message_object(mrprompt.messages) is 'A message as the Assistants stream showed it.';
 
-create function mrprompt_internal.event_data(event text, subject uuid, run mrprompt.run_status, step integer default null) returns json
+create function mrprompt_internal.event_data(
+    event text, subject uuid, run mrprompt.run_status, step integer default null, at timestamptz default null) returns json
     language plpgsql stable set search_path = pg_catalog, pg_temp
 as $$
 begin
@@ -33,15 +34,15 @@ begin
         when event like 'thread.message.%' then (select mrprompt_internal.message_object(m) from mrprompt.messages m where m.id = subject)
         else json_build_object('id', run.id, 'object', 'thread.run', 'created_at', run.created_at, 'thread_id', run.thread_id, 'agent_id', run.agent_id,
             'agent_version', run.agent_version, 'status', case split_part(event, '.', 3) when 'created' then 'queued' else split_part(event, '.', 3) end,
-            'required_action', case when event = 'thread.run.requires_action' then mrprompt_internal.required_action(run.id, step, false) end,
+            'required_action', case when event = 'thread.run.requires_action' then mrprompt_internal.required_action(run.id, step, at) end,
             'last_error', case when event = 'thread.run.failed' then run.last_error end,
-            'incomplete_details', case when event = 'thread.run.incomplete' then json_build_object('reason', run.incomplete_reason) end,
+            'incomplete_details', case when event in ('thread.run.incomplete', 'thread.run.expired') then json_build_object('reason', run.incomplete_reason) end,
             'provider', run.provider, 'model', run.model, 'metadata', run.metadata, 'started_at', run.started_at, 'finished_at', run.finished_at,
             'usage', case when run.finished_at is not null then json_build_object('prompt_tokens', run.prompt_tokens, 'completion_tokens', run.completion_tokens,
                 'total_tokens', run.prompt_tokens + run.completion_tokens, 'cost', run.cost) end) end;
 end
 $$;
-comment on function mrprompt_internal.event_data(text, uuid, mrprompt.run_status, integer) is 'What an event is about, as the Assistants stream showed it; a run with the status that the event names, and what it asked for then.';
+comment on function mrprompt_internal.event_data(text, uuid, mrprompt.run_status, integer, timestamptz) is 'What an event is about, as the Assistants stream showed it; a run with the status that the event names, and what it asked for at that time.';
 
 create function mrprompt_internal.pieces_of(
     request uuid, begun boolean, after_piece bigint, ids uuid[], run mrprompt.run_status, most integer)
@@ -120,7 +121,7 @@ begin
         union all
         select run.steps, run.request_id, events_after.next_ids where run.request_id is not null
     ), events as (
-        select e.seq, e.event, mrprompt_internal.event_data(e.event, e.subject, run, (e.seq / 1000000000000)::integer) as data
+        select e.seq, e.event, mrprompt_internal.event_data(e.event, e.subject, run, (e.seq / 1000000000000)::integer, e.created_at) as data
         from mrprompt.run_events e where e.run_id = run.id and e.seq > after_
         union all
         -- It was put down that the run was queued; that it is at work shows in its request.

@@ -120,6 +120,42 @@ select t.answer_run(:'run', t.says('Then not.'));
 select t.run_state(:'run');
 select t.thread(:'thread');
 
+\echo # where an answer asks for outputs and approval, whoever follows is asked again for what is left; who reads late sees each as it was asked
+create or replace function t.asked(run uuid) returns setof text language sql as $$
+    select concat_ws(' ', data -> 'required_action' ->> 'type', (
+            select 'outputs ' || string_agg(c ->> 'id', ',') from json_array_elements(data -> 'required_action' -> 'submit_tool_outputs' -> 'tool_calls') c), (
+            select 'approvals ' || string_agg(c ->> 'id', ',') from json_array_elements(data -> 'required_action' -> 'approve_tool_calls' -> 'tool_calls') c))
+    from mrprompt.stream_run(run, 0, '0') where event = 'thread.run.requires_action' order by seq $$;
+select mrprompt.create_agent('host', provider => 'fake', model => 'fake-1', tools => '["season", {"type": "function", "function": {"name": "get_time"}}]') as host \gset
+select thread_id as thread, run_id as run from mrprompt.create_thread_and_run(:'host', '[{"role": "user", "content": "?"}]') \gset
+select t.answer_run(:'run', t.calls('get_time', 'season', 'season')) is not null as answered;
+select t.asked(:'run');
+select mrprompt.submit_tool_outputs(:'run', '[{"tool_call_id": "call_1", "output": "noon"}]');
+select t.asked(:'run');
+select t.run_state(:'run');
+\echo # outputs that nothing waits for are no answer
+select t.why(format('select mrprompt.submit_tool_outputs(%L, %L)', :'run', '[]'));
+select mrprompt.approve_tool_calls(:'run', '{call_3}', false);
+select t.asked(:'run');
+select mrprompt.approve_tool_calls(:'run', '{call_2}', false);
+select t.run_state(:'run');
+select t.answer_run(:'run', t.calls('get_time', 'season')) is not null as answered;
+select mrprompt.approve_tool_calls(:'run', approved => false);
+select t.asked(:'run');
+select t.run_state(:'run');
+\echo # nor is approval
+select t.why(format('select mrprompt.approve_tool_calls(%L)', :'run'));
+select mrprompt.submit_tool_outputs(:'run', '[{"tool_call_id": "call_1", "output": "noon"}]');
+select t.answer_run(:'run', t.says('So be it.')) is not null as answered;
+select t.run_state(:'run');
+select t.asked(:'run');
+
+\echo # the metadata of a run can be changed, whenever
+select mrprompt.update_run(:'run', '{"ticket": 7, "tags": ["late"]}') = :'run' as changed;
+select metadata from mrprompt.get_run(:'run');
+select w from unnest(array['[]', '{"x": {}}', '{"tags": 1}']) m, t.why(format('select mrprompt.update_run(%L, %L)', :'run', m)) w;
+select t.why($$select mrprompt.update_run('00000000-0000-4000-8000-000000000000', '{}')$$);
+
 \echo # a run is cancelled at once where nothing is in flight
 select thread_id as thread, run_id as run from mrprompt.create_thread_and_run(:'mentor', '[{"role": "user", "content": "?"}]') \gset
 select t.answer_run(:'run', t.calls('get_time')) is not null as answered;
@@ -219,6 +255,8 @@ select t.run_state(:'run');
 select t.thread(:'thread');
 \echo # who follows it late sees what it asked for
 select data -> 'required_action' -> 'submit_tool_outputs' from mrprompt.stream_run(:'run', 0, '0') where event = 'thread.run.requires_action';
+\echo # and why it ended
+select data -> 'incomplete_details' from mrprompt.stream_run(:'run', 0, '0') where event = 'thread.run.expired';
 
 \echo # a long answer is read in pages: all of it, each piece once, before what came of it
 select thread_id as thread, run_id as run from mrprompt.create_thread_and_run(:'curator', '[{"role": "user", "content": "?"}]') \gset
@@ -262,11 +300,12 @@ select t.state from t.try(format('select mrprompt.get_run(%L)', :'run')) t union
 union all select t.state from t.try(format('select mrprompt.create_run(%L, %L)', :'thread', :'curator')) t
 union all select t.state from t.try(format('select mrprompt.submit_tool_outputs(%L, %L)', :'run', '[]')) t
 union all select t.state from t.try(format('select mrprompt.approve_tool_calls(%L)', :'run')) t
+union all select t.state from t.try(format('select mrprompt.update_run(%L, %L)', :'run', '{}')) t
 union all select t.state from t.try(format('select * from mrprompt.list_run_steps(%L)', :'run')) t
 union all select t.state from t.try(format('select * from mrprompt.stream_run(%L)', :'run')) t
 union all select t.state from t.try('insert into mrprompt.runs select * from mrprompt.runs') t
 union all select t.state from t.try('select * from mrprompt_internal.run_identities') t;
 reset role;
 drop function public.season();
-drop function t.run_state(uuid), t.answer_run(uuid, jsonb, text, jsonb), t.calls(text[]), t.says(text), t.events(uuid, bigint), t.thread(uuid),
+drop function t.run_state(uuid), t.asked(uuid), t.answer_run(uuid, jsonb, text, jsonb), t.calls(text[]), t.says(text), t.events(uuid, bigint), t.thread(uuid),
     t.sent(uuid, uuid, text, int, bigint), t.image(numeric);

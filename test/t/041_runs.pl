@@ -84,6 +84,9 @@ for my $protocol ('openai', 'anthropic')
     $event = follow($run, $state, 'done');
     is($event->{event}, 'done', "$protocol: the run ends, with a fetcher killed in the middle");
     is(as_app("select status from mrprompt.get_run('$run')"), 'completed', "$protocol: completed");
+    my @asked = map { $_->{data}{required_action} } grep { $_->{event} eq 'thread.run.requires_action' } @{ $state->{events} };
+    is(join('; ', map { join(' ', $_->{type}, map { $_->{function}{name} } @{ $_->{submit_tool_outputs}{tool_calls} }, @{ $_->{approve_tool_calls}{tool_calls} }) } @asked),
+        'submit_tool_outputs ask_user get_season; submit_tool_outputs ask_user', "$protocol: after the approval it asked once more, for the output alone");
     ok((grep { $_->{event} eq 'thread.run.step.restarted' } @{ $state->{events} }), "$protocol: who followed is told that the answer begins anew");
     like(text_of($state), qr/^The tool said: .*the user says yes$/, "$protocol: and has it whole");
     my @seqs = map { $_->{seq} } @{ $state->{events} };
