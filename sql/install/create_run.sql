@@ -19,28 +19,36 @@ end
 $$;
 comment on function mrprompt_internal.own_run(uuid) is 'A run of the caller''s, held with its thread until the end of the transaction. PT404.';
 
-create function mrprompt_internal.note_identity(run_id uuid, acting uuid) returns void
+create function mrprompt_internal.note_identity(run mrprompt.runs) returns void
     language plpgsql set search_path = pg_catalog, pg_temp
 as $$
 declare
-    asking constant name := coalesce(nullif(current_setting('role'), 'none'), session_user);
-    stand_in name;
+    role name := coalesce(nullif(current_setting('role'), 'none'), session_user);
+    claims text := nullif(current_setting('request.jwt.claims', true), '');
+    problem text;
+    sql_tools text;
 begin
-    if acting = mrprompt.current_user_id() then
-        insert into mrprompt_internal.run_identities (run_id, role_name, claims)
-        values (note_identity.run_id, asking, nullif(current_setting('request.jwt.claims', true), ''));
-    else
-        -- Whoever asks for somebody else does not lend him his own rights, nor gets those of a role that he could not become.
-        stand_in := coalesce(
+    -- Whoever asks for somebody else does not lend him his own rights, nor gets those of a role that he could not become.
+    if run.user_id is distinct from mrprompt.current_user_id() then
+        role := coalesce(
             (select u.login_role from mrprompt.users u join pg_roles r on r.rolname = u.login_role
-             where u.id = acting and pg_has_role(asking, r.oid, 'member')),
+             where u.id = run.user_id and pg_has_role(note_identity.role, r.oid, 'member')),
             nullif(mrprompt_internal.setting('mrprompt.tool_role'), ''));
-        insert into mrprompt_internal.run_identities (run_id, role_name, claims)
-        values (note_identity.run_id, stand_in, json_build_object('sub', acting, 'role', stand_in)::text);
+        claims := json_build_object('sub', run.user_id, 'role', role);
+    end if;
+    insert into mrprompt_internal.run_identities (run_id, role_name, claims) values (run.id, role, claims);
+    problem := mrprompt_internal.tool_role_problem(role);
+    if problem in ('is a superuser', 'passes by row-level security') then
+        select string_agg(e #>> '{}', ', ') into sql_tools from json_array_elements((mrprompt_internal.run_config(run)).tools) e where json_typeof(e) = 'string';
+        if sql_tools is not null then
+            raise warning using message = format('the SQL tools of this run (%s) will be refused: the role that they would run with %s', sql_tools, problem),
+                hint = 'Create runs with an ordinary role: grant it mrprompt_user, select mrprompt.add_user(login_role => …), and connect with it.';
+        end if;
     end if;
 end
 $$;
-comment on function mrprompt_internal.note_identity(uuid, uuid) is 'Notes as whom the tools of a run run: the caller, or whom he asks for.';
+comment on function mrprompt_internal.note_identity(mrprompt.runs) is
+    'Notes as whom the tools of a run run: the caller, or whom he asks for. Warns of a role with which no SQL tool runs.';
 
 create function mrprompt_internal.create_run(
     thread_id uuid, agent_id uuid, overrides json, additional_instructions text, additional_messages json, max_prompt_tokens bigint,
@@ -91,7 +99,7 @@ begin
     values (thread.id, thread.user_id, agent.id, agent.version, busy is null, overrides, create_run.additional_instructions,
         create_run.max_prompt_tokens, create_run.max_completion_tokens, coalesce(create_run.metadata, '{}'))
     returning * into run;
-    perform mrprompt_internal.note_identity(run.id, thread.user_id);
+    perform mrprompt_internal.note_identity(run);
     perform mrprompt_internal.add_messages(thread.id, thread.user_id, additional_messages, 'additional_messages', run.id, busy is not null);
     perform mrprompt_internal.add_event(run, 'thread.run.created', run.id);
     perform mrprompt_internal.add_event(run, 'thread.run.queued', run.id);

@@ -158,6 +158,7 @@ begin
             when f.problem like 'role %' then
                 'Have runs created by an ordinary role; or for their users by somebody who may act for others, with the role of mrprompt.tool_role ('
                     || coalesce('now ' || tool_role, 'not set') || ').'
+            when f.problem like 'they tried to write%' then 'Register them again with writes => true, if they are meant to write; or mend the functions.'
             when f.problem like 'no process%' then
                 format('Raise mrprompt.max_tool_workers (now %s) or max_worker_processes (now %s); the server log has what stood in the way.',
                     mrprompt_internal.setting('mrprompt.max_tool_workers'), current_setting('max_worker_processes'))

@@ -372,6 +372,8 @@ begin atomic
     from (
         select c.name, case
             when c.status = 'cancelled' then 'no process was started for them before their runs expired'
+            when c.output like '{"error":{"sqlstate":"25006"%' then case when exists (select from mrprompt.tools t where t.name = c.name and not t.writes)
+                then 'they tried to write, and these tools are not registered as ones that write' end
             else substring(c.output from '^{"error":{"sqlstate":"(?:42501|57P01)","message":"((?:this run was made for a user by somebody else'
                 '|role [^"\\]* (?:is gone, and|is a superuser or passes)|the process that ran it ended)[^"\\]*)"') end as problem
         from mrprompt.tool_calls c
@@ -381,7 +383,7 @@ begin atomic
     where f.problem is not null
     group by f.problem order by count(*) desc limit 10;
 end;
-comment on function mrprompt_internal.failed_tool_calls() is 'For doctor(): calls of the last day that failed for what an admin must mend, and users are not told.';
+comment on function mrprompt_internal.failed_tool_calls() is 'For doctor(): calls of the last day that failed for what an admin must mend.';
 
 create function mrprompt_internal.tool_role_problem(role name) returns text
     language sql stable set search_path = pg_catalog, pg_temp

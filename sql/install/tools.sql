@@ -111,6 +111,7 @@ as $$
 declare
     signature constant text := function::regprocedure;
     what constant text := coalesce(nullif(btrim(register_tool.description), ''), mrprompt_internal.function_description(function));
+    before mrprompt.tools;
     tool mrprompt.tools;
 begin
     perform mrprompt_internal.require_admin('register a tool');
@@ -135,6 +136,7 @@ begin
         raise exception using errcode = 'PT400', message = 'a tool''s max_output is between 256 and 1048576 bytes',
             detail = format('it is %s', coalesce(max_output::text, 'null'));
     end if;
+    select * into before from mrprompt.tools t where t.name = register_tool.name for update;
     insert into mrprompt.tools as t (name, function, owner, description, parameters, writes, needs_approval, strict, timeout, max_output, search_path)
     values (register_tool.name, signature, (select pg_get_userbyid(p.proowner) from pg_proc p where p.oid = register_tool.function), what, mrprompt_internal.function_schema(function, coalesce(register_tool."strict", false)),
         coalesce(register_tool.writes, false), coalesce(register_tool.needs_approval, false), coalesce(register_tool."strict", false),
@@ -143,6 +145,13 @@ begin
         writes = excluded.writes, needs_approval = excluded.needs_approval, strict = excluded.strict, timeout = excluded.timeout,
         max_output = excluded.max_output, search_path = excluded.search_path, updated_at = now()
     returning * into tool;
+    if before.needs_approval and not tool.needs_approval or before.writes and not tool.writes then
+        raise notice using message = format('tool %s is no longer registered with %s: %s', tool.name,
+                concat_ws(' and ', case when before.needs_approval and not tool.needs_approval then 'needs_approval' end, case when before.writes and not tool.writes then 'writes' end),
+                concat_ws('; ', case when before.needs_approval and not tool.needs_approval then 'its calls are no longer approved by users' end,
+                    case when before.writes and not tool.writes then 'its calls can no longer write' end)),
+            hint = 'What is not said has its default. If that is not meant, register it again, with all it needs.';
+    end if;
     if (select p.prosecdef from pg_proc p where p.oid = function) then
         raise notice using message = format('%s is SECURITY DEFINER: called by a model, it has the rights of its owner', signature),
             hint = 'It must judge by itself who asks: mrprompt.current_user_id() says whom the run is for.';
@@ -158,7 +167,7 @@ create function mrprompt.register_tool(
     return mrprompt_internal.register_tool(name, mrprompt_internal.find_function(function), description, writes, needs_approval, strict, timeout,
         max_output, allow_any, current_setting('search_path'));
 comment on function mrprompt.register_tool(text, text, text, boolean, boolean, boolean, interval, integer, boolean) is
-    'Admins: lets models call a function, as the user who asked, who needs EXECUTE on it; a name that is taken is registered anew, and stays disabled if it is. function: a name '
+    'Admins: lets models call a function, as the user who asked, who needs EXECUTE on it; a name that is taken is registered anew, as said now, and stays disabled if it is. function: a name '
     '(public.f) or signature (public.f(uuid, int)); description: else the function''s comment. Returns the tool as models see it. PT400: no such '
     'function, several, or none for models (of pg_catalog or an extension: unless allow_any).';
 

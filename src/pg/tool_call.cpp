@@ -20,6 +20,9 @@ namespace {
 constexpr uint64 kMostRows = 1000;
 constexpr int kGraceMs = 1000;  // from the cancellation to the end of the process
 constexpr int kRecordingTries = 3;
+constexpr const char* kOnlyReads =
+    "This tool is not registered as one that writes: an administrator registers it with writes => true. "
+    "Trying again does not help.";
 
 session::Statement hold_statement = {
     "select mrprompt_internal.hold_tool_call($1, $2)", 2, {UUIDOID, INT4OID}, nullptr};
@@ -207,6 +210,7 @@ void append_member(StringInfo json, const char* name, const char* value) {
 // The error as the model is shown it, in memory that lasts; like mrprompt_internal.tool_error().
 char* error_text(const ErrorData* error, const ToolCall& call) {
     MemoryContext const previous = MemoryContextSwitchTo(session::turn_memory());
+    bool const only_reads = error->sqlerrcode == ERRCODE_READ_ONLY_SQL_TRANSACTION && !call.writes;
     bool const late = timed_out != 0 && error->sqlerrcode == ERRCODE_QUERY_CANCELED;
     StringInfoData json;
     initStringInfo(&json);
@@ -215,7 +219,7 @@ char* error_text(const ErrorData* error, const ToolCall& call) {
     append_member(&json, "message",
                   late ? psprintf("timed out after %d ms", call.timeout_ms) : error->message);
     append_member(&json, "detail", error->detail);
-    append_member(&json, "hint", error->hint);
+    append_member(&json, "hint", only_reads ? kOnlyReads : error->hint);
     appendStringInfoString(&json, "}}");
     MemoryContextSwitchTo(previous);
     return json.data;

@@ -82,6 +82,13 @@ select function, search_path from mrprompt.tools where name = 'twice';
 reset role;
 create function shop.definer() returns integer language sql security definer as $$ select 1 $$;
 select mrprompt.register_tool('definer', 'shop.definer', 'x');
+\echo registered again without what it had, it is said what is gone
+select mrprompt.register_tool('definer', 'shop.silent', 'x', writes => true, needs_approval => true) is not null as registered;
+select mrprompt.register_tool('definer', 'shop.silent', 'x', writes => true, needs_approval => true) is not null as nothing_is_gone;
+select mrprompt.register_tool('definer', 'shop.silent', 'x', needs_approval => true) is not null as registered;
+select mrprompt.register_tool('definer', 'shop.silent', 'x', writes => true) is not null as registered;
+select mrprompt.register_tool('definer', 'shop.silent', 'x', writes => true, needs_approval => true) is not null as registered;
+select mrprompt.register_tool('definer', 'shop.silent', 'x') is not null as registered;
 \echo who is no admin registers nothing
 set role tools_user;
 select t.why($$select mrprompt.register_tool('a', 'shop.silent', 'x')$$);
@@ -192,6 +199,10 @@ select name from mrprompt.list_tools() where name = 'adder';
 \echo its agents can be changed, and run without it
 select mrprompt.update_agent(:'clerk', instructions => 'y') is not null as changed;
 select t.be('ann');
+\echo a superuser is told that no SQL tool will run with his role, an ordinary role nothing
+set role tools_user;
+select count(*) from mrprompt.send_message(:'clerk', 'hello');
+reset role;
 select r.run_id as run from mrprompt.send_message(:'clerk', 'hello') r \gset
 select p.body -> 'tools' as tools, p.body -> 'tool_choice' as tool_choice from mrprompt.runs r, mrprompt.requests q,
     lateral (select mrprompt_internal.payload_of(q) as body) p where r.id = :'run' and q.id = r.request_id;
@@ -273,11 +284,15 @@ select gen_random_uuid(), gen_random_uuid(), gen_random_uuid(), 'c', 0, o.name, 
     (5, 'twice', 'failed', mrprompt_internal.tool_error('57P01', 'the process that ran it ended', 'tried 2 times'), 2, false),
     (6, 'twice', 'cancelled', '{"error":"the run ended (expired) before the tool answered"}', 0, false),
     (7, 'approved', 'cancelled', '{"error":"the run ended (expired) before the tool answered"}', 0, true),
-    (8, 'other', 'failed', mrprompt_internal.tool_error('42501', 'permission denied for table t'), 1, false)) o (place, name, status, output, tries, approval);
+    (8, 'other', 'failed', mrprompt_internal.tool_error('42501', 'permission denied for table t'), 1, false),
+    (9, 'strict_args', 'failed', mrprompt_internal.tool_error('25006', 'cannot execute INSERT in a read-only transaction'), 1, false),
+    (10, 'the_time', 'failed', mrprompt_internal.tool_error('25006', 'cannot execute INSERT in a read-only transaction'), 1, false)) o (place, name, status, output, tries, approval);
 drop function shop.twice(integer);
 alter function shop.strict_args owner to tools_user;
 select mrprompt.register_tool('strict_args', 'shop.strict_args', 'x') is not null as registered;
 alter function shop.strict_args owner to tools_admin;
+-- Mended since.
+update mrprompt.tools set writes = true where name = 'the_time';
 set role tools_admin;
 select severity, finding, remedy from mrprompt.doctor() where finding ~ 'SQL tool|function of tool|out of service' order by finding collate "C";
 select r as role, mrprompt_internal.tool_role_problem(r) as problem from unnest(array['tools_user', 'pg_database_owner', 'mrprompt_fetcher', 'somebody', null]::name[]) r;

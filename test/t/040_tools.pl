@@ -224,7 +224,8 @@ is(call($ann, 'app_user', 'my_notes'), qq(completed [{"id":1,"owner":"$ann","bod
 like(call($bob, 'app_user', 'add_note', qq({"body": "for ann", "owner": "$ann"})), qr/^failed .*"42501".*row-level security/, 'and when writing');
 like(call($ann, 'app_user', 'closed'), qr/^failed .*"42501","message":"permission denied for function closed"/, 'without EXECUTE a call fails, and says so');
 like(call($ann, 'app_user', 'closed_schema'), qr/^failed .*"42501","message":"permission denied for schema closed"/, 'nor without USAGE on its schema');
-like(call($ann, 'app_user', 'add_note_read_only', '{"body": "x"}'), qr/^failed .*"25006"/, 'a tool that is not marked as writing cannot');
+like(call($ann, 'app_user', 'add_note_read_only', '{"body": "x"}'), qr/^failed .*"25006".*registers it with writes => true/, 'a tool that is not marked as writing cannot, and says what to do');
+is(value(q(select finding from mrprompt.doctor() where finding like '%they tried to write%') ) =~ /^\d+ calls of SQL tools \((.*?)\)/ ? !!(", $1," =~ /, add_note_read_only,/) : 0, 1, 'and the doctor names it');
 like(call($ann, 'app_user', 'attack', '{"statement": "set transaction_read_only = off"}'), qr/^completed done/, 'one that is may say so');
 like(call($ann, 'app_user', 'add_note', '{"body": "x", "parent": 4711}'), qr/^failed .*"23503"/, 'a deferred constraint that fails is the output');
 is(value('select count(*) from app.notes'), '1', 'and undoes the call');
