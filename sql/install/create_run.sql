@@ -32,7 +32,7 @@ begin
     if run.user_id is distinct from mrprompt.current_user_id() then
         role := coalesce(
             (select u.login_role from mrprompt.users u join pg_roles r on r.rolname = u.login_role
-             where u.id = run.user_id and pg_has_role(note_identity.role, r.oid, 'member')),
+             where u.id = run.user_id and pg_has_role(role, r.oid, 'member')),
             nullif(mrprompt_internal.setting('mrprompt.tool_role'), ''));
         claims := json_build_object('sub', run.user_id, 'role', role);
     end if;

@@ -1,6 +1,9 @@
 -- Tools that are SQL functions: registered by an admin, described to models, and the statements that call them.
-set client_min_messages = warning;
-\ir ../helpers.sql
+\getenv dir PG_ABS_SRCDIR
+\set helpers :dir '/helpers.sql'
+\set ECHO none
+\i :helpers
+\set ECHO all
 set client_min_messages = notice;
 set search_path = public;
 create schema shop;
