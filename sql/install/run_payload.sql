@@ -59,14 +59,20 @@ declare
     -- Where what the run itself has said begins.
     own constant bigint := coalesce((
         select m.position from mrprompt.messages m where m.run_id = run.id and m.agent_id is not null order by m.position limit 1), top + 1);
+    question constant bigint := (
+        select m.position from mrprompt.messages m where m.thread_id = run.thread_id and m.position < own and m.role = 'user' order by m.position desc limit 1);
     lowest bigint := 1;
     first_ bigint;
     head bigint;
     head_tokens bigint;
     head_bytes bigint;
     beside bigint;
+    -- What is new, with the call where it is what a tool has answered.
     needed constant bigint := (
-        select sum(m.bytes) from mrprompt.messages m where m.thread_id = run.thread_id and m.position >= least(own, top));
+        select sum(m.bytes) from mrprompt.messages m
+        where m.thread_id = run.thread_id and m.position >= coalesce((
+            select c.position from mrprompt.messages c
+            where c.thread_id = run.thread_id and c.position <= least(own, top) and c.role <> 'tool' order by c.position desc limit 1), top));
 begin
     if needed > room_bytes then
         raise exception using errcode = 'PT413', message = format('what is new in thread %s is too large to be sent', run.thread_id),
@@ -85,18 +91,17 @@ begin
         return null;
     end if;
     if first_ > 1 and newest is null then
-        -- What was asked first is what the conversation is about; the middle is left out.
-        select m.position, m.tokens, m.bytes into head, head_tokens, head_bytes
-        from (select * from mrprompt.messages l where l.thread_id = run.thread_id and l.position is not null order by l.position limit 1) m where m.role = 'user';
-        if head >= first_ or head_tokens > room / 4 or head_bytes > room_bytes / 4 then
-            head := null;
-        else
+        -- What was asked last is what is answered; if that is there, what was asked first is what the conversation is about. The middle is left out.
+        select m.position, m.tokens, m.bytes into head, head_tokens, head_bytes from mrprompt.messages m
+        where m.thread_id = run.thread_id and m.role = 'user' and m.position = case when question < first_ then question else (
+            select l.position from mrprompt.messages l where l.thread_id = run.thread_id and l.position is not null order by l.position limit 1) end;
+        if head < first_ and (head = question or head_tokens <= room / 4 and head_bytes <= room_bytes / 4) then
             beside := mrprompt_internal.first_within(run.thread_id, first_, room - head_tokens, room_bytes - head_bytes);
-            if beside > own then
-                head := null;
-            else
-                first_ := beside;
-            end if;
+        end if;
+        if beside <= (case when question >= first_ then question else own end) then
+            first_ := beside;
+        else
+            head := null;
         end if;
         -- Not with an answer to what is not there.
         first_ := coalesce((
@@ -107,13 +112,12 @@ begin
     first_ := (
         select m.position from mrprompt.messages m
         where m.thread_id = run.thread_id and m.position >= first_ and m.role <> 'tool' order by m.position limit 1);
-    return case when head is not null then int8multirange(int8range(head, head, '[]'), int8range(first_, top, '[]'))
-        else int8multirange(int8range(first_, top, '[]')) end;
+    return case when first_ is not null then int8multirange(case when head is null then 'empty' else int8range(head, head, '[]') end, int8range(first_, top, '[]')) end;
 end
 $$;
 comment on function mrprompt_internal.choose_messages(mrprompt.runs, json, bigint, bigint) is
     'The places of the messages that a run sends now, in about room tokens and room_bytes bytes: the newest last_messages and what it has said itself; or as '
-    'many as fit, without the middle. Null: the tokens do not even take what it has said itself; PT413: the bytes do not. At most 2,000 are sent.';
+    'many as fit, without the middle, but with the newest of its user''s. Null: the tokens do not even take what is new; PT413: the bytes do not. At most 2,000 are sent.';
 
 create function mrprompt_internal.chat_message(message mrprompt.messages) returns text
     language plpgsql immutable set search_path = pg_catalog, pg_temp

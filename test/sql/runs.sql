@@ -234,6 +234,41 @@ select mrprompt.create_message(:'thread', parts => t.image(8.388)) is not null a
 select regexp_replace(regexp_replace(w, 'for \d+', 'for …'), 'to 8388\d+', 'to 8388…') from t.why(format('select mrprompt.create_run(%L, %L)', :'thread', :'curator')) w;
 select mrprompt.create_message(:'thread', 'Never mind.') is not null as said;
 select t.sent(:'thread', :'curator') as what_follows_goes;
+\echo # what is newest goes before what was first, in bytes and in tokens
+select mrprompt.create_thread(json_build_array(json_build_object('role', 'user', 'content', t.image(1.7)), json_build_object('role', 'user', 'content', t.image(3.8)),
+    json_build_object('role', 'user', 'content', t.image(7.5)))) as thread \gset
+select t.sent(:'thread', :'curator') as the_newest_without_the_first;
+create or replace function t.said(variadic tokens int[]) returns json language sql as $$
+    -- Below 0: an assistant's.
+    select json_agg(json_build_object('role', case when n < 0 then 'assistant' else 'user' end, 'content', repeat('x', 4 * abs(n) - 20)) order by place)
+    from unnest(tokens) with ordinality u (n, place) $$;
+select mrprompt.create_agent('narrow', instructions => 'Be kind.', provider => 'fake', model => 'fake-1', context => '{"max_tokens": 1000}',
+    tools => '[{"type": "function", "function": {"name": "look"}}]') as narrow \gset
+select what, t.sent(mrprompt.create_thread(messages), :'narrow') as sent
+from (values (1, 'the newest alone', t.said(105, 505, 931)), (2, 'the newest beside the first', t.said(105, 505, 800)),
+    (3, 'no first of its user', t.said(-105, 505, 931)), (4, 'the question before an answer from elsewhere', t.said(105, 400, -505, -480))) v (n, what, messages) order by n;
+\echo # so does, at a later step, what its user said last
+create or replace function t.second_step(thread uuid, agent uuid, tokens int) returns text language plpgsql as $$
+declare run uuid := mrprompt.create_run(thread, agent); places text;
+begin
+    delete from mrprompt_internal.queue where request_id <> (select request_id from mrprompt.runs where id = run);
+    perform t.answer_run(run, t.calls('look'));
+    perform mrprompt.submit_tool_outputs(run, json_build_array(json_build_object('tool_call_id', 'call_1', 'output', repeat('x', 4 * tokens))));
+    places := (select coalesce((select q.messages_from::text from mrprompt.requests q where q.id = r.request_id), r.status || ' ' || r.incomplete_reason) from mrprompt.runs r where r.id = run);
+    perform mrprompt.cancel_run(run), mrprompt_internal.tend((t.args('f') || '{"limit": 100}')::json);
+    return places;
+end $$;
+select t.second_step(mrprompt.create_thread(t.said(105, -505, 200)), :'narrow', 650) as before_the_first, t.second_step(mrprompt.create_thread(t.said(105, 100, -505)), :'narrow', 650) as before_an_answer,
+    t.second_step(mrprompt.create_thread(t.said(105, -505, 600)), :'narrow', 650) as does_not_fit;
+\echo # an output goes with its call: a thread that ends with one whose call does not fit has nothing to send
+select thread_id as thread, run_id as run from mrprompt.create_thread_and_run(:'curator', t.said(10), tools => '[{"type": "function", "function": {"name": "look"}}]') \gset
+delete from mrprompt_internal.queue where request_id <> (select request_id from mrprompt.runs where id = :'run');
+select t.answer_run(:'run', jsonb_build_object('finish_reason', 'tool_calls', 'tool_calls', jsonb_build_array(jsonb_build_object('id', 'call_1', 'type', 'function',
+    'function', jsonb_build_object('name', 'look', 'arguments', json_build_object('at', repeat('x', 4000))))))) is not null as answered;
+select mrprompt.cancel_run(:'run');
+select role from mrprompt.messages where thread_id = :'thread' order by position;
+select t.sent(:'thread', :'narrow') as the_output_alone, t.sent(:'thread', :'curator') as with_its_call;
+select mrprompt.delete_agent(:'narrow') is not null as archived;
 \echo # outputs of tools that are too large for it are refused
 select thread_id as thread, run_id as run from mrprompt.create_thread_and_run(:'mentor', '[{"role": "user", "content": "?"}]') \gset
 select t.answer_run(:'run', t.calls('get_time')) is not null as answered;
@@ -308,4 +343,4 @@ union all select t.state from t.try('select * from mrprompt_internal.run_identit
 reset role;
 drop function public.season();
 drop function t.run_state(uuid), t.asked(uuid), t.answer_run(uuid, jsonb, text, jsonb), t.calls(text[]), t.says(text), t.events(uuid, bigint), t.thread(uuid),
-    t.sent(uuid, uuid, text, int, bigint), t.image(numeric);
+    t.sent(uuid, uuid, text, int, bigint), t.image(numeric), t.said(int[]), t.second_step(uuid, uuid, int);
