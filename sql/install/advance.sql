@@ -1,7 +1,7 @@
 -- How runs go on: whoever may have moved one comes here.
 -- Whoever cannot have a run at once (somebody holds it) leaves it in run_work and waits for nobody.
 
-create function mrprompt_internal.go_on(run mrprompt.runs) returns void
+create function mrprompt_internal.go_on(run mrprompt.runs) returns boolean
     language plpgsql set search_path = pg_catalog, pg_temp set enable_seqscan = off
 as $$
 declare
@@ -12,7 +12,7 @@ begin
         if state is null then
             perform mrprompt_internal.end_run(run, 'failed', 'server_error', format('request %s is gone', run.request_id));
         elsif state not in ('queued', 'running') then
-            perform mrprompt_internal.take_answer(run);
+            return mrprompt_internal.take_answer(run);
         elsif run.expires_at <= clock_timestamp() then
             -- What it has written by then is taken when its request has ended.
             perform mrprompt_internal.wish_cancel(run.request_id, false);
@@ -28,9 +28,11 @@ begin
     else
         perform mrprompt_internal.await_tools(run, mrprompt_internal.run_config(run));
     end if;
+    return false;
 end
 $$;
-comment on function mrprompt_internal.go_on(mrprompt.runs) is 'What there is to do for an active run now; nothing, while it waits. The caller holds run and thread.';
+comment on function mrprompt_internal.go_on(mrprompt.runs) is
+    'What there is to do for an active run now; nothing, while it waits. True: it has taken an answer, and there is more. The caller holds run and thread.';
 
 create function mrprompt_internal.forget_work(run_id uuid) returns void
     language plpgsql set search_path = pg_catalog, pg_temp set enable_seqscan = off
@@ -48,6 +50,7 @@ as $$
 declare
     run mrprompt.runs;
     held boolean;
+    more boolean := true;
 begin
     select * into run from mrprompt.runs r where r.id = run_id for no key update skip locked;
     held := found;
@@ -62,21 +65,23 @@ begin
         perform mrprompt_internal.put_work(run_id);
         return false;
     end if;
-    begin
-        perform mrprompt_internal.forget_work(run.id);
-        if run.active then
-            perform mrprompt_internal.go_on(run);
-        end if;
-        return true;
-    exception
-        when lock_not_available or sqlstate 'PT429' then
-            -- The queue is full, or a table is locked: the run can wait.
-            perform mrprompt_internal.put_work(run.id);
-            return false;
-        when others then
-            perform mrprompt_internal.end_run(run, 'failed', case sqlstate when 'PT402' then 'budget_exceeded' when 'PT413' then 'invalid_prompt' else 'server_error' end, sqlerrm);
-            return true;
-    end;
+    perform mrprompt_internal.forget_work(run.id);
+    while more loop
+        -- An answer that was taken is paid for: it stays, whatever becomes of what follows it.
+        begin
+            select * into run from mrprompt.runs r where r.id = run_id;
+            more := run.active and mrprompt_internal.go_on(run);
+        exception
+            when lock_not_available or sqlstate 'PT429' then
+                -- The queue is full, or a table is locked: the run can wait.
+                perform mrprompt_internal.put_work(run.id);
+                return false;
+            when others then
+                perform mrprompt_internal.end_run(run, 'failed', case sqlstate when 'PT402' then 'budget_exceeded' when 'PT413' then 'invalid_prompt' else 'server_error' end, sqlerrm);
+                return true;
+        end;
+    end loop;
+    return true;
 end
 $$;
 comment on function mrprompt_internal.advance_run(uuid) is

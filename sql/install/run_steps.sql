@@ -86,7 +86,7 @@ create function mrprompt_internal.is_json_object(value text) returns boolean
 as $$
 begin
     return json_typeof(value::json) = 'object';
-exception when data_exception then
+exception when data_exception or statement_too_complex then
     return false;
 end
 $$;
@@ -189,11 +189,10 @@ comment on function mrprompt_internal.await_tools(mrprompt.runs, record, boolean
     'What a run does about its latest tool calls: starts those that can run, asks its user for the others (again for the rest, where he has just answered '
     'some), and goes on once all have answered.';
 
-create function mrprompt_internal.take_answer(run mrprompt.runs) returns void
+create function mrprompt_internal.take_answer(run mrprompt.runs) returns boolean
     language plpgsql set search_path = pg_catalog, pg_temp set enable_seqscan = off
 as $$
 declare
-    config record;
     ledger_slot constant smallint := mrprompt_internal.slot_of(run.request_id);  -- known before the ledger's partitions are opened
     answer record;
     calls json;
@@ -240,8 +239,7 @@ begin
         insert into mrprompt.run_steps (id, run_id, thread_id, user_id, step, type, request_id, message_id, prompt_tokens, completion_tokens, cost)
         values (run.next_ids[3], run.id, run.thread_id, run.user_id, run.steps, 'tool_calls', run.request_id, run.next_ids[1],
             case when not wrote then answer.prompt_tokens end, case when not wrote then answer.completion_tokens end, case when not wrote then answer.cost end);
-        config := mrprompt_internal.run_config(run);
-        perform mrprompt_internal.call_tools(run, config, answer.tool_calls, calls);
+        perform mrprompt_internal.call_tools(run, mrprompt_internal.run_config(run), answer.tool_calls, calls);
     end if;
     perform mrprompt_internal.note_changes(array[run.id, run.request_id]);
     run.request_id := null;
@@ -260,10 +258,12 @@ begin
         set prompt_tokens = run.prompt_tokens, completion_tokens = run.completion_tokens, cost = run.cost, request_id = null, next_ids = null,
             status = run.status
         where r.id = run.id;
-        perform mrprompt_internal.await_tools(run, config);
+        return true;
     else
         perform mrprompt_internal.end_run(run, 'completed');
     end if;
+    return false;
 end
 $$;
-comment on function mrprompt_internal.take_answer(mrprompt.runs) is 'Takes what a run''s request has brought, and goes on from there. The caller holds run and thread.';
+comment on function mrprompt_internal.take_answer(mrprompt.runs) is
+    'Takes what a run''s request has brought, and ends the run by it; true: it goes on with the tools that were called. The caller holds run and thread.';

@@ -17,14 +17,14 @@ create function t.thread(id uuid) returns text language sql as $$
     select string_agg(concat_ws(' ', coalesce(position::text, 'waits'), role, content, 'calls ' || (tool_calls -> 0 -> 'function' ->> 'name'), incomplete_reason), ', ' order by m.position, m.id)
     from mrprompt.messages m where m.thread_id = thread.id $$;
 -- What a claim hands out is answered; what it ends itself shows in the run.
-create function t.answer(answer jsonb) returns text language plpgsql as $$
+create function t.answer(answer jsonb, tokens int default 1000) returns text language plpgsql as $$
 declare
     jobs json := (select c.body -> 'jobs' from mrprompt_internal.claim((t.args('f') || '{"room": 10, "bytes": 1000000}')::json) c);
     said json;
 begin
     said := mrprompt_internal.settle((t.args('f') || jsonb_build_object('outcomes', (
         select jsonb_agg(jsonb_build_object('request', j ->> 'request', 'attempt', j -> 'attempt', 'result', 'succeeded', 'response', answer,
-            'usage', '{"prompt_tokens": 1000, "completion_tokens": 1000}'::jsonb)) from json_array_elements(jobs) j)))::json) where json_array_length(jobs) > 0;
+            'usage', jsonb_build_object('prompt_tokens', 1000, 'completion_tokens', tokens))) from json_array_elements(jobs) j)))::json) where json_array_length(jobs) > 0;
     return json_array_length(jobs) || ' answered';
 end $$;
 create function t.tend() returns void language sql as $$ select mrprompt_internal.tend((t.args('f') || '{"limit": 100}')::json) $$;
@@ -135,6 +135,23 @@ select t.look();
 select t.run_is(:'run'), t.run_is(:'second');
 select mrprompt.delete_budget(id) is not null from mrprompt.budgets;
 
+\echo # an answer that was paid for stays, with its cost, when the next step cannot be
+create function t.calls_badly(tool text, arguments text) returns jsonb language sql as $$
+    select t.says('One moment.') || jsonb_set(t.calls(tool), '{tool_calls,0,function,arguments}', to_jsonb(arguments)) $$;
+select mrprompt.set_budget('everybody', null, 0.05, 'month', soft_limits => '{}') is not null as budget;
+select run_id as run from mrprompt.create_thread_and_run(:'agent', '[{"role": "user", "content": "?"}]', max_tokens => 1000) \gset
+select t.answer(t.calls_badly('no_such', '{}'), 4000);
+select t.run_is(:'run'), prompt_tokens, completion_tokens, last_error ->> 'message' from mrprompt.get_run(:'run');
+select s.type, s.status, s.cost from mrprompt.list_run_steps(:'run', "order" => 'asc') s;
+select role, content, left(tool_calls::text, 12), tool_call_id from mrprompt.messages where run_id = :'run' order by position;
+select mrprompt.delete_budget(id) is not null from mrprompt.budgets;
+\echo # arguments that are nested beyond what can be parsed are an error that the model may correct
+select run_id as run from mrprompt.create_thread_and_run(:'agent', '[{"role": "user", "content": "?"}]') \gset
+select t.answer(t.calls_badly('ask', repeat('[', 100000)));
+select name, status, left(output, 60) from mrprompt.tool_calls where run_id = :'run';
+select t.answer(t.says('Sorry.'));
+select t.run_is(:'run');
+
 \echo # its time passes while its request waits for a limit, or its model call is under way
 select mrprompt.set_rate_limit('everybody', null, in_flight => 1) is not null as limited;
 select mrprompt.create_run(:'thread', :'agent') as run \gset
@@ -181,4 +198,4 @@ select t.tend(), t.tend();
 select (select count(*) from mrprompt.runs where finished_at is null), (select count(*) from mrprompt_internal.run_work), (select count(*) from mrprompt_internal.run_identities),
     (select count(*) from mrprompt_internal.queue), (select count(*) from mrprompt_internal.cancels), (select count(*) from mrprompt.tool_calls where status in ('needs_output', 'queued', 'running'));
 drop table t.kept, t.versions;
-drop function t.says(text), t.calls(text), t.run_is(uuid), t.thread(uuid), t.answer(jsonb), t.tend(), t.look(jsonb);
+drop function t.says(text), t.calls(text), t.calls_badly(text, text), t.run_is(uuid), t.thread(uuid), t.answer(jsonb, int), t.tend(), t.look(jsonb);
