@@ -27,7 +27,7 @@ begin
     elsif run.steps >= mrprompt_internal.limit_of(config.limits, 'max_steps', 'mrprompt.max_run_steps') then
         perform mrprompt_internal.end_run(run, 'incomplete', reason => 'max_steps');
         return;
-    elsif run.cost >= (config.limits ->> 'max_cost')::numeric then
+    elsif run.steps > 0 and coalesce(run.cost, 'infinity') >= (config.limits ->> 'max_cost')::numeric then
         perform mrprompt_internal.end_run(run, 'incomplete', reason => 'max_cost');
         return;
     elsif run.completion_tokens >= run.max_completion_tokens then
@@ -207,7 +207,8 @@ begin
     left join mrprompt.responses a on a.request_id = r.id
     cross join lateral (
         select coalesce(sum(l.prompt_tokens), 0)::bigint as prompt_tokens, coalesce(sum(l.completion_tokens), 0)::bigint as completion_tokens,
-            case when bool_and(l.cost is not null) then sum(l.cost) end as cost
+            -- What was never sent cost nothing.
+            case when count(*) = count(l.cost) then coalesce(sum(l.cost), 0) end as cost
         from mrprompt.usage l where l.request_id = run.request_id and l.slot = ledger_slot) u
     where r.id = run.request_id;
     run.prompt_tokens := run.prompt_tokens + answer.prompt_tokens;

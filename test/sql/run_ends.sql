@@ -152,6 +152,20 @@ select name, status, left(output, 60) from mrprompt.tool_calls where run_id = :'
 select t.answer(t.says('Sorry.'));
 select t.run_is(:'run');
 
+\echo # a step that was never sent costs nothing, and takes nothing from what is known
+select run_id as run from mrprompt.create_thread_and_run(:'agent', '[{"role": "user", "content": "?"}]') \gset
+select t.answer(t.calls('ask'));
+select mrprompt.submit_tool_outputs(:'run', '[{"tool_call_id": "call_1", "output": "x"}]');
+select mrprompt.cancel_run(:'run'), t.tend();
+select t.run_is(:'run');
+\echo # what has no known cost cannot be held against max_cost: one step, and no further
+select run_id as run from mrprompt.create_thread_and_run(:'agent', '[{"role": "user", "content": "?"}]', model => 'no-price', limits => '{"max_cost": 100}') \gset
+select run_id as free from mrprompt.create_thread_and_run(:'agent', '[{"role": "user", "content": "?"}]', model => 'no-price') \gset
+select t.answer(t.calls('ask'));
+select mrprompt.submit_tool_outputs(r, '[{"tool_call_id": "call_1", "output": "x"}]') from unnest(array[:'run', :'free']::uuid[]) r;
+select t.run_is(:'run'), t.run_is(:'free');
+select mrprompt.cancel_run(:'free'), t.tend();
+
 \echo # its time passes while its request waits for a limit, or its model call is under way
 select mrprompt.set_rate_limit('everybody', null, in_flight => 1) is not null as limited;
 select mrprompt.create_run(:'thread', :'agent') as run \gset
