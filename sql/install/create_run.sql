@@ -137,7 +137,7 @@ comment on function mrprompt.create_run(
     uuid, uuid, text, text, json, text, text, uuid, double precision, double precision, integer, json, text, json, json, boolean, json, text, integer,
     bigint, bigint, json, jsonb, text) is
     'Has an agent work on a thread; returns the run''s id at once. What is named comes in front of what the agent says (instructions: in its place, '
-    'additional_instructions: behind it); additional_messages [{"role", "content", "metadata"}] are added to the thread before. truncation: auto or '
+    'additional_instructions: behind it; limits: only lower than its own); additional_messages [{"role", "content", "metadata"}] are added to the thread before. truncation: auto or '
     'last_messages. max_prompt_tokens and max_completion_tokens: over all model calls of the run. when_busy: refuse (PT409), or queue: it begins when the '
     'active run ends. Errors: as chat(), and PT404 thread or agent, PT409 the thread has an active run, or the agent was archived.';
 

@@ -195,6 +195,6 @@ $$;
 comment on function mrprompt.me() is 'Who the caller is to mrprompt: user_id null is nobody.';
 
 grant select on mrprompt.run_status to mrprompt_user, mrprompt_admin;
-grant execute on function mrprompt_internal.run_config, mrprompt_internal.required_action, mrprompt.get_run, mrprompt.list_runs, mrprompt.list_run_steps,
+grant execute on function mrprompt_internal.run_config, mrprompt_internal.limits_of, mrprompt_internal.merge_config, mrprompt_internal.required_action, mrprompt.get_run, mrprompt.list_runs, mrprompt.list_run_steps,
     mrprompt_internal.call_details, mrprompt.wait_for_run, mrprompt_internal.refuse_own_run, mrprompt.agent_status to mrprompt_user, mrprompt_admin;
 grant execute on function mrprompt.me to mrprompt_user, mrprompt_analyst, mrprompt_admin;

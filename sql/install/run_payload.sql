@@ -1,5 +1,20 @@
 -- What a run sends: its agent's configuration, and those messages of its thread that fit.
 
+create function mrprompt_internal.limits_of(agent json, run json) returns json
+    language plpgsql stable set search_path = pg_catalog, pg_temp
+as $$
+begin
+    return (
+        select json_object_agg(l.name, l.most) from (
+            select n.name, least(coalesce((agent ->> n.name)::numeric, mrprompt_internal.setting(n.setting)::numeric), (run ->> n.name)::numeric) as most
+            from (values ('max_steps', 'mrprompt.max_run_steps'), ('max_seconds', 'mrprompt.run_timeout'),
+                ('tool_wait_seconds', 'mrprompt.tool_output_timeout'), ('max_calls_per_tool', null), ('max_cost', null)) n (name, setting)) l
+        where l.most is not null);
+end
+$$;
+comment on function mrprompt_internal.limits_of(json, json) is
+    'The limits of a run: its agent''s, where that says nothing the settings''; what create_run() said makes them lower, never higher.';
+
 create function mrprompt_internal.run_config(
     run mrprompt.runs, out agent_name text, out provider text, out model text, out key_id uuid, out instructions text,
     out temperature double precision, out top_p double precision, out max_tokens integer, out response_format json, out reasoning_effort text,
@@ -16,7 +31,7 @@ begin
         coalesce(o.temperature, c.temperature), coalesce(o.top_p, c.top_p), coalesce(o.max_tokens, c.max_tokens),
         coalesce(o.response_format, c.response_format), coalesce(o.reasoning_effort, c.reasoning_effort),
         coalesce(o.tools, c.tools), coalesce(o.tool_choice, c.tool_choice), coalesce(o.parallel_tool_calls, c.parallel_tool_calls),
-        coalesce(o.parameters, c.parameters), coalesce(o.context, c.context), coalesce(o.limits, c.limits)
+        coalesce(o.parameters, c.parameters), mrprompt_internal.merge_config(c.context, o.context), mrprompt_internal.limits_of(c.limits, o.limits)
     into agent_name, provider, model, key_id, instructions, temperature, top_p, max_tokens, response_format, reasoning_effort, tools, tool_choice,
         parallel_tool_calls, parameters, context, limits
     from mrprompt.agent_versions v
@@ -30,7 +45,8 @@ begin
     where v.agent_id = run.agent_id and v.version = run.agent_version;
 end
 $$;
-comment on function mrprompt_internal.run_config(mrprompt.runs) is 'What is in force in a run: its own word, else that of its agent''s version.';
+comment on function mrprompt_internal.run_config(mrprompt.runs) is
+    'What is in force in a run: its own word, else that of its agent''s version; all null: that is gone.';
 
 create function mrprompt_internal.first_within(thread_id uuid, lowest bigint, room bigint, room_bytes bigint) returns bigint
     language plpgsql stable set search_path = pg_catalog, pg_temp set enable_seqscan = off set plan_cache_mode = force_generic_plan

@@ -1,14 +1,5 @@
 -- The steps of a run: a model call queued, what it answered taken, the tools that it calls for waited for.
 
-create function mrprompt_internal.limit_of(limits json, name text, setting text) returns numeric
-    language plpgsql stable set search_path = pg_catalog, pg_temp
-as $$
-begin
-    return coalesce((limits ->> name)::numeric, mrprompt_internal.setting(setting)::numeric);
-end
-$$;
-comment on function mrprompt_internal.limit_of(json, text, text) is 'A limit of a run: its agent''s, else the setting''s.';
-
 create function mrprompt_internal.next_step(run mrprompt.runs) returns void
     language plpgsql set search_path = pg_catalog, pg_temp
 as $$
@@ -21,10 +12,10 @@ declare
     places int8multirange;
     request uuid;
 begin
-    if config.limits is null and config.agent_name is null then
+    if config.limits is null then
         perform mrprompt_internal.end_run(run, 'failed', 'server_error', format('agent %s is gone', run.agent_id));
         return;
-    elsif run.steps >= mrprompt_internal.limit_of(config.limits, 'max_steps', 'mrprompt.max_run_steps') then
+    elsif run.steps >= (config.limits ->> 'max_steps')::integer then
         perform mrprompt_internal.end_run(run, 'incomplete', reason => 'max_steps');
         return;
     elsif run.steps > 0 and coalesce(run.cost, 'infinity') >= (config.limits ->> 'max_cost')::numeric then
@@ -57,7 +48,7 @@ begin
     end if;
     run.steps := run.steps + 1;
     -- From when it works, not from when it was asked for.
-    run.expires_at := coalesce(run.expires_at, clock_timestamp() + interval '1 s' * mrprompt_internal.limit_of(config.limits, 'max_seconds', 'mrprompt.run_timeout'));
+    run.expires_at := coalesce(run.expires_at, clock_timestamp() + interval '1 s' * (config.limits ->> 'max_seconds')::integer);
     request := mrprompt_internal.enqueue_for(run.user_id, mrprompt_internal.run_payload(run, config, tools, places), config.model, config.provider, config.key_id, true,
         case when run.metadata ? 'tags' then jsonb_build_object('tags', run.metadata -> 'tags') end, null, run.expires_at, 0, null, null,
         run.id, places, config.agent_name);
@@ -113,7 +104,7 @@ create function mrprompt_internal.call_tools(run mrprompt.runs, config record, s
 as $$
 declare
     step_id constant uuid := run.next_ids[3];
-    most constant numeric := (config.limits ->> 'max_calls_per_tool')::numeric;
+    most constant numeric := (config.limits ->> 'max_calls_per_tool')::integer;
     call record;
     kind record;
     state text;
@@ -150,8 +141,8 @@ as $$
 declare
     latest constant uuid := (select s.id from mrprompt.run_steps s where s.run_id = run.id and s.step = run.steps and s.type = 'tool_calls');
     open_calls record;
-    patience constant interval := interval '1 s' * mrprompt_internal.limit_of(config.limits, 'tool_wait_seconds', 'mrprompt.tool_output_timeout');
-    worktime constant interval := interval '1 s' * mrprompt_internal.limit_of(config.limits, 'max_seconds', 'mrprompt.run_timeout');
+    patience constant interval := interval '1 s' * (config.limits ->> 'tool_wait_seconds')::integer;
+    worktime constant interval := interval '1 s' * (config.limits ->> 'max_seconds')::integer;
 begin
     select count(*) filter (where c.status in ('needs_approval', 'needs_output')) as users, count(*) filter (where c.status in ('queued', 'running')) as tools
     into open_calls from mrprompt.tool_calls c where c.step_id = latest;

@@ -203,6 +203,21 @@ select t.answer_run(:'run', t.calls('get_time', 'get_time')) is not null as answ
 select status, output from mrprompt.tool_calls where run_id = :'run' order by place;
 select mrprompt.cancel_run(:'run');
 
+\echo # what a run says lowers the limits of its agent, or of the settings where that has none; it lifts none, and takes away none that it does not name
+select mrprompt.create_agent('limited', provider => 'fake', model => 'fake-1', limits => '{"max_steps": 2, "max_cost": 0.05, "max_calls_per_tool": 3}',
+    context => '{"truncation": "last_messages", "last_messages": 2, "max_tokens": 500}') as limited \gset
+create or replace function t.in_force(agent uuid, limits json, last_messages int default null, truncation text default null) returns text language plpgsql as $$
+declare run uuid := run_id from mrprompt.create_thread_and_run(agent, '[{"role": "user", "content": "?"}]', limits => limits, last_messages => last_messages, truncation => truncation);
+    said text := (select c.limits::jsonb || c.context::jsonb from mrprompt.runs r, mrprompt_internal.run_config(r) c where r.id = run);
+begin
+    perform mrprompt.cancel_run(run), mrprompt_internal.tend((t.args('f') || '{"limit": 100}')::json);
+    return said;
+end $$;
+select t.in_force(:'limited', null) as its_agents, t.in_force(:'limited', '{"max_steps": 1000, "max_cost": 0.01, "max_seconds": 86400, "tool_wait_seconds": 30}') as lowered,
+    t.in_force(:'limited', null, last_messages => 7) as its_room_stays, t.in_force(:'limited', null, truncation => 'auto') as as_much_as_fits;
+select t.in_force(:'curator', '{"max_steps": 1000, "max_calls_per_tool": 1}') as the_settings;
+select mrprompt.delete_agent(:'limited') is not null as archived;
+
 \echo # the thread is sent as far as asked for: the newest messages, or as many as fit, without the middle
 select mrprompt.create_thread((select json_agg(json_build_object('role', case n % 2 when 1 then 'user' else 'assistant' end, 'content', 'message ' || n || repeat(' x', 50)) order by n)
     from generate_series(1, 99) n)) as thread \gset
@@ -327,9 +342,10 @@ reset plan_cache_mode;
 deallocate waits;
 
 \echo # whose run it is, decides who sees it and who may do something with it
-select t.be('bob');
 grant usage on schema t to mrprompt_user;
 set role mrprompt_user;
+select status from mrprompt.get_run(:'run');
+select t.be('bob');
 select count(*) from mrprompt.runs;
 select t.state from t.try(format('select mrprompt.get_run(%L)', :'run')) t union all select t.state from t.try(format('select mrprompt.cancel_run(%L)', :'run')) t
 union all select t.state from t.try(format('select mrprompt.create_run(%L, %L)', :'thread', :'curator')) t
@@ -343,4 +359,4 @@ union all select t.state from t.try('select * from mrprompt_internal.run_identit
 reset role;
 drop function public.season();
 drop function t.run_state(uuid), t.asked(uuid), t.answer_run(uuid, jsonb, text, jsonb), t.calls(text[]), t.says(text), t.events(uuid, bigint), t.thread(uuid),
-    t.sent(uuid, uuid, text, int, bigint), t.image(numeric), t.said(int[]), t.second_step(uuid, uuid, int);
+    t.sent(uuid, uuid, text, int, bigint), t.image(numeric), t.said(int[]), t.in_force(uuid, json, int, text), t.second_step(uuid, uuid, int);
