@@ -104,24 +104,30 @@ create function mrprompt_internal.call_tools(run mrprompt.runs, config record, s
 as $$
 declare
     step_id constant uuid := run.next_ids[3];
-    most constant numeric := (config.limits ->> 'max_calls_per_tool')::integer;
+    most constant integer := (config.limits ->> 'max_calls_per_tool')::integer;
+    most_at_once constant integer := 128;
     call record;
     kind record;
     state text;
     why text;
-    earlier integer;
 begin
     for call in
-        select n - 1 as place, c ->> 'id' as id, c -> 'function' ->> 'name' as name, c -> 'function' ->> 'arguments' as arguments, o.written
-        from json_array_elements(calls) with ordinality as l (c, n)
-        cross join lateral (select said -> (n - 1)::integer -> 'function' ->> 'arguments' as written) o
-        order by n
+        with earlier as (
+            select t.name, count(*) as calls from mrprompt.tool_calls t where most is not null and t.run_id = run.id group by t.name
+        )
+        select c.place, c.id, c.name, c.arguments, w.value -> 'function' ->> 'arguments' as written,
+            coalesce(e.calls, 0) + row_number() over (partition by c.name order by c.place) - 1 as earlier
+        from (select n - 1 as place, l.c ->> 'id' as id, l.c -> 'function' ->> 'name' as name, l.c -> 'function' ->> 'arguments' as arguments
+              from json_array_elements(calls) with ordinality as l (c, n)) c
+        join json_array_elements(said) with ordinality as w (value, n) on w.n = c.place + 1
+        left join earlier e on e.name = c.name
+        order by c.place
     loop
         kind := mrprompt_internal.call_kind(config.tools, call.name);
-        earlier := (select count(*) from mrprompt.tool_calls t where t.run_id = run.id and t.name = call.name);
         why := case
             when kind.kind = 'unknown' then format('there is no tool %s', call.name)
-            when earlier >= most then format('%s may be called %s times in a run, and was: go on without it', call.name, most)
+            when call.place >= most_at_once then format('at most %s tools may be called at once: this one was not', most_at_once)
+            when call.earlier >= most then format('%s may be called %s times in a run, and was: go on without it', call.name, most)
             when coalesce(call.written, '') !~ '^\s*$' and not mrprompt_internal.is_json_object(call.written) then
                 format('the arguments are no JSON object: %s', left(call.written, 200)) end;
         state := case when why is not null then 'failed' when kind.needs_approval then 'needs_approval' when kind.kind = 'client' then 'needs_output'

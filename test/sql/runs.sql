@@ -203,6 +203,15 @@ select t.answer_run(:'run', t.calls('get_time', 'get_time')) is not null as answ
 select status, output from mrprompt.tool_calls where run_id = :'run' order by place;
 select mrprompt.cancel_run(:'run');
 
+\echo # of more than 128 calls in one answer, those beyond are answered as refused; the limit of a tool counts the calls of earlier steps, too
+select thread_id as thread, run_id as run from mrprompt.create_thread_and_run(:'mentor', '[{"role": "user", "content": "?"}]', limits => '{"max_calls_per_tool": 130}') \gset
+select t.answer_run(:'run', t.calls(variadic array_fill('get_time'::text, array[129]) || '{get_weather}')) is not null as answered;
+select name, status, output, min(place), max(place) from mrprompt.tool_calls where run_id = :'run' group by 1, 2, 3 order by 4;
+select mrprompt.submit_tool_outputs(:'run', json_agg(json_build_object('tool_call_id', 'call_' || n, 'output', 'noon'))) from generate_series(1, 128) n;
+select t.answer_run(:'run', t.calls('get_time', 'get_time', 'get_weather')) is not null as answered;
+select name, c.status, output from mrprompt.tool_calls c join mrprompt.run_steps s on s.id = c.step_id where c.run_id = :'run' and step = 2 order by place;
+select mrprompt.cancel_run(:'run');
+
 \echo # what a run says lowers the limits of its agent, or of the settings where that has none; it lifts none, and takes away none that it does not name
 select mrprompt.create_agent('limited', provider => 'fake', model => 'fake-1', limits => '{"max_steps": 2, "max_cost": 0.05, "max_calls_per_tool": 3}',
     context => '{"truncation": "last_messages", "last_messages": 2, "max_tokens": 500}') as limited \gset
