@@ -148,7 +148,6 @@ declare
     latest constant uuid := (select s.id from mrprompt.run_steps s where s.run_id = run.id and s.step = run.steps and s.type = 'tool_calls');
     open_calls record;
     patience constant interval := interval '1 s' * (config.limits ->> 'tool_wait_seconds')::integer;
-    worktime constant interval := interval '1 s' * (config.limits ->> 'max_seconds')::integer;
 begin
     select count(*) filter (where c.status in ('needs_approval', 'needs_output')) as users, count(*) filter (where c.status in ('queued', 'running')) as tools
     into open_calls from mrprompt.tool_calls c where c.step_id = latest;
@@ -157,7 +156,8 @@ begin
     end if;
     if open_calls.users > 0 then
         if run.status <> 'requires_action' then
-            update mrprompt.runs r set status = 'requires_action', expires_at = clock_timestamp() + patience where r.id = run.id;
+            update mrprompt.runs r set status = 'requires_action', expires_at = clock_timestamp() + patience, time_left = run.expires_at - clock_timestamp()
+            where r.id = run.id;
         end if;
         if run.status <> 'requires_action' or answered then
             perform mrprompt_internal.add_event(run, 'thread.run.requires_action', run.id);
@@ -171,7 +171,7 @@ begin
         if run.status = 'requires_action' then
             run.status := case when open_calls.tools = 0 then 'queued' else 'in_progress' end;
             -- The time that its user took is not its own.
-            run.expires_at := clock_timestamp() + worktime;
+            run.expires_at := clock_timestamp() + run.time_left;
             update mrprompt.runs r set status = run.status, expires_at = run.expires_at where r.id = run.id;
             perform mrprompt_internal.add_event(run, 'thread.run.' || run.status, run.id);
         end if;

@@ -60,6 +60,15 @@ select mrprompt.cancel_run(:'second');
 select w from t.why(format('select mrprompt.submit_tool_outputs(%L, %L)', :'second', '[{"tool_call_id": "call_1", "output": "x"}]')) w limit 1;
 select t.run_is(:'second');
 
+\echo # the time that its user takes is not that of the run: what was left of max_seconds is left afterwards
+select mrprompt.create_run(mrprompt.create_thread('[{"role": "user", "content": "?"}]'), :'agent', limits => '{"max_seconds": 100, "tool_wait_seconds": 500}') as run \gset
+select t.look(t.calls('ask'));
+select status, time_left between '90 seconds' and '100 seconds' as time_left, expires_at > now() + interval '400 seconds' as waits from mrprompt.runs where id = :'run';
+update mrprompt.runs set time_left = '50 seconds' where id = :'run';
+select mrprompt.submit_tool_outputs(:'run', '[{"tool_call_id": "call_1", "output": "x"}]');
+select status, expires_at between now() + interval '40 seconds' and now() + interval '60 seconds' as goes_on from mrprompt.runs where id = :'run';
+select t.look(), t.run_is(:'run');
+
 \echo # a cancel and an answer at once: the answer that came first is kept, the run does not go on
 select mrprompt.create_run(:'thread', :'agent') as run \gset
 select mrprompt.cancel_run(:'run');
