@@ -13,10 +13,11 @@ begin
             perform mrprompt_internal.end_run(run, 'failed', 'server_error', format('request %s is gone', run.request_id));
         elsif state not in ('queued', 'running') then
             return mrprompt_internal.take_answer(run);
-        elsif run.expires_at <= clock_timestamp() then
+        elsif run.expires_at <= clock_timestamp() and run.status <> 'cancelling' then
             -- What it has written by then is taken when its request has ended.
             perform mrprompt_internal.wish_cancel(run.request_id, false);
-            update mrprompt.runs r set status = 'cancelling', incomplete_reason = 'max_seconds', expires_at = null where r.id = run.id;
+            update mrprompt.runs r set status = 'cancelling' where r.id = run.id;
+            perform mrprompt_internal.add_event(run, 'thread.run.cancelling', run.id);
             perform mrprompt_internal.note_changes(array[run.id, run.request_id]);
         end if;
     elsif run.expires_at <= clock_timestamp() then
@@ -134,7 +135,7 @@ begin
     end if;
     return mrprompt_internal.advance_waiting(max_rows) + mrprompt_internal.advance_runs(array(
         select r.id from mrprompt.runs r join mrprompt.threads t on t.id = r.thread_id
-        where r.active and r.expires_at <= clock_timestamp() order by r.expires_at limit max_rows for no key update of r, t skip locked));
+        where r.active and r.expires_at <= clock_timestamp() and r.status <> 'cancelling' order by r.expires_at limit max_rows for no key update of r, t skip locked));
 end
 $$;
 comment on function mrprompt_internal.tend_runs(integer) is 'Part of tend: runs that can go on or whose time is over, and tools whose process is gone; answers how many runs it moved.';

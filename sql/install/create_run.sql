@@ -209,8 +209,10 @@ begin
     elsif run.request_id is null then
         perform mrprompt_internal.end_run(run, 'cancelled');
         return 'cancelled';
-    elsif run.status <> 'cancelling' then
-        update mrprompt.runs r set status = 'cancelling' where r.id = run.id;
+    end if;
+    -- Also where its time was over: it ends as it is told here.
+    update mrprompt.runs r set status = 'cancelling', expires_at = null where r.id = run.id;
+    if run.status <> 'cancelling' then
         perform mrprompt_internal.wish_cancel(run.request_id, true);
         perform mrprompt_internal.add_event(run, 'thread.run.cancelling', run.id);
         -- Where its request has ended meanwhile, nothing else would look at it.

@@ -215,8 +215,8 @@ begin
         calls := mrprompt_internal.tool_calls_of(answer.tool_calls);
         cut := case answer.finish_reason when 'length' then 'max_completion_tokens' when 'content_filter' then 'content_filter' end;
     else
-        ended_as := case when run.incomplete_reason = 'max_seconds' or answer.status = 'expired' then 'expired'
-            when run.status = 'cancelling' or answer.status = 'cancelled' then 'cancelled' else 'failed' end;
+        ended_as := case when run.status = 'cancelling' and run.expires_at is null then 'cancelled'
+            when run.status = 'cancelling' or answer.status = 'expired' then 'expired' when answer.status = 'cancelled' then 'cancelled' else 'failed' end;
         cut := 'run_' || ended_as;
     end if;
     wrote := coalesce(answer.content, '') <> '' or coalesce(answer.refusal, '') <> '';

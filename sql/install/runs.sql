@@ -47,7 +47,7 @@ comment on column mrprompt.runs.last_error is '{"code": "server_error", "rate_li
 comment on column mrprompt.runs.incomplete_reason is
     'max_completion_tokens, max_prompt_tokens, content_filter, max_steps or max_cost; of an expired one max_seconds or tool_wait_seconds.';
 comment on column mrprompt.runs.cost is 'USD of its model calls so far; null: none yet, or not known of one.';
-comment on column mrprompt.runs.expires_at is 'When it ends as expired unless it goes on before: max_seconds from its start, tool_wait_seconds while it requires an action.';
+comment on column mrprompt.runs.expires_at is 'When it ends as expired unless it goes on before: max_seconds from its start, tool_wait_seconds while it requires an action; null: somebody has cancelled it.';
 comment on column mrprompt.runs.time_left is 'What it had left of max_seconds when it came to require an action.';
 
 create table mrprompt.run_steps (

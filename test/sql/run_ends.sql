@@ -186,12 +186,23 @@ select pg_sleep(1.1);
 select t.tend();
 select t.run_is(:'waiting');
 update mrprompt.runs set expires_at = now() where id = :'run';
-select t.tend();
+select t.tend(), t.tend();
 select t.run_is(:'run');
+select event, data ->> 'status' as status from mrprompt.stream_run(:'run', 0, '0') order by seq;
 select mrprompt_internal.settle((t.args('f') || jsonb_build_object('outcomes', jsonb_build_array(jsonb_build_object('request', r.request_id, 'attempt', 1, 'result', 'cancelled',
     'response', t.says('So far')))))::json) ->> 'stale' as stale from mrprompt.runs r where r.id = :'run';
 select t.run_is(:'run');
 delete from mrprompt.rate_limits;
+select event from mrprompt.stream_run(:'run', 0, '0') order by seq desc limit 3;
+\echo # whoever cancels it then is told how it ends: cancelled
+select run_id as run from mrprompt.create_thread_and_run(:'agent', '[{"role": "user", "content": "?"}]') \gset
+select json_array_length(c.body -> 'jobs') as in_flight from mrprompt_internal.claim((t.args('f') || '{"room": 10, "bytes": 1000000}')::json) c;
+update mrprompt.runs set expires_at = now() where id = :'run';
+select t.tend();
+select mrprompt.cancel_run(:'run');
+select mrprompt_internal.settle((t.args('f') || jsonb_build_object('outcomes', jsonb_build_array(jsonb_build_object('request', r.request_id, 'attempt', 1, 'result', 'cancelled',
+    'response', t.says('So far')))))::json) ->> 'stale' as stale from mrprompt.runs r where r.id = :'run';
+select t.run_is(:'run');
 
 \echo # a server that stops between an answer and what comes of it: the answer is there with it, or neither is
 select mrprompt.create_run(:'thread', :'agent') as run \gset
