@@ -6,6 +6,7 @@ as $$
 declare
     run mrprompt.runs;
 begin
+    perform mrprompt_internal.need_read_committed();
     select * into run from mrprompt.runs r where r.id = run_id;
     if not found or not (run.user_id is not distinct from mrprompt.current_user_id() or mrprompt_internal.may_act_for_others()) then
         raise exception using errcode = 'PT404', message = format('there is no run %s of yours', run_id),
@@ -17,7 +18,7 @@ begin
     return run;
 end
 $$;
-comment on function mrprompt_internal.own_run(uuid) is 'A run of the caller''s, held with its thread until the end of the transaction. PT404.';
+comment on function mrprompt_internal.own_run(uuid) is 'A run of the caller''s, held with its thread until the end of the transaction. PT404; PT400 outside READ COMMITTED.';
 
 create function mrprompt_internal.note_identity(run mrprompt.runs) returns void
     language plpgsql set search_path = pg_catalog, pg_temp

@@ -118,12 +118,26 @@ end
 $$;
 comment on function mrprompt_internal.refuse_thread(uuid) is 'PT404.';
 
+create function mrprompt_internal.need_read_committed() returns void
+    language plpgsql set search_path = pg_catalog, pg_temp
+as $$
+begin
+    if current_setting('transaction_isolation') <> 'read committed' then
+        raise exception using errcode = 'PT400', message = 'what changes a thread or a run needs READ COMMITTED',
+            detail = format('This transaction is %s: it cannot see what has happened to them meanwhile.', upper(current_setting('transaction_isolation'))),
+            hint = 'begin isolation level read committed';
+    end if;
+end
+$$;
+comment on function mrprompt_internal.need_read_committed() is 'PT400 where what others commit is not seen: a run whose news nobody sees is never looked at.';
+
 create function mrprompt_internal.lock_thread(thread_id uuid) returns mrprompt.threads
     language plpgsql set search_path = pg_catalog, pg_temp
 as $$
 declare
     thread mrprompt.threads;
 begin
+    perform mrprompt_internal.need_read_committed();
     -- Judged before it is locked: nobody makes another's thread wait.
     perform from mrprompt.threads t
     where t.id = lock_thread.thread_id and t.deleted_at is null
@@ -138,7 +152,7 @@ begin
 end
 $$;
 comment on function mrprompt_internal.lock_thread(uuid) is
-    'A thread of the caller''s, locked against all who add to it. PT404: not there, or not his. For functions with the owner''s rights.';
+    'A thread of the caller''s, locked against all who add to it. PT404: not there, or not his; PT400 outside READ COMMITTED. For functions with the owner''s rights.';
 
 create function mrprompt_internal.refuse_busy(thread_id uuid, run_id uuid) returns void
     language plpgsql set search_path = pg_catalog, pg_temp
@@ -156,11 +170,6 @@ as $$
 declare
     run mrprompt.runs;
 begin
-    if current_setting('transaction_isolation') <> 'read committed' then
-        raise exception using errcode = 'PT400', message = 'what adds to a thread, or takes from it, needs READ COMMITTED',
-            detail = format('This transaction is %s: it cannot see a run that has begun meanwhile.', upper(current_setting('transaction_isolation'))),
-            hint = 'begin isolation level read committed';
-    end if;
     select * into run from mrprompt.runs r where r.thread_id = busy_with.thread_id and r.active;
     if run.expires_at <= clock_timestamp() then
         perform mrprompt_internal.advance_run(run.id);
@@ -170,7 +179,7 @@ begin
 end
 $$;
 comment on function mrprompt_internal.busy_with(uuid) is
-    'The run that holds a thread whose row the caller holds; null: none. One whose time is over ends here. PT400 outside READ COMMITTED.';
+    'The run that holds a thread whose row the caller holds; null: none. One whose time is over ends here.';
 
 create function mrprompt_internal.is_unfinished(thread_id uuid) returns boolean
     language plpgsql stable set search_path = pg_catalog, pg_temp
