@@ -82,7 +82,7 @@ create function mrprompt.create_message(
 comment on function mrprompt.create_message(uuid, text, json, text, jsonb, text) is
     'Says something in a thread and returns the message''s id: content is plain text; parts instead of it an array in OpenAI''s chat format (text, '
     'image_url, input_audio, file; an assistant says text). role: user, or assistant for what was said elsewhere. While a run is active: when_busy refuse '
-    'is PT409 with the run in the detail, queue lets it wait for the run''s end. PT400 bad input, PT404 not your thread, PT413 too large.';
+    'is PT409 with the run in the detail, queue lets it wait for the run''s end. PT400 bad input, PT404 not your thread, PT413 too large, PT429 too much waits already.';
 
 create function mrprompt_internal.find_message(message_id uuid, out message mrprompt.messages, out busy uuid)
     language plpgsql set search_path = pg_catalog, pg_temp

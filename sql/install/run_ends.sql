@@ -22,13 +22,16 @@ declare
         select m.position from mrprompt.messages m where m.thread_id = place_waiting.thread_id and m.position is not null
         order by m.position desc limit 1), 0);
 begin
-    update mrprompt.messages m set position = top + w.place
-    from (select l.id, row_number() over (order by l.id) as place
-          from mrprompt.messages l
-          -- What came after the next run waits behind it as well.
-          where l.thread_id = place_waiting.thread_id and l.position is null
-            and (next_run is null or l.id < next_run or l.run_id = next_run)) w
-    where m.id = w.id;
+    -- Nobody sees a deleted thread any more.
+    if exists (select from mrprompt.threads t where t.id = place_waiting.thread_id and t.deleted_at is null) then
+        update mrprompt.messages m set position = top + w.place
+        from (select l.id, row_number() over (order by l.id) as place
+              from mrprompt.messages l
+              -- What came after the next run waits behind it as well.
+              where l.thread_id = place_waiting.thread_id and l.position is null
+                and (next_run is null or l.id < next_run or l.run_id = next_run)) w
+        where m.id = w.id;
+    end if;
     if next_run is not null then
         update mrprompt.runs r set active = true where r.id = next_run;
         perform mrprompt_internal.nudge_run(next_run);

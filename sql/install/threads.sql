@@ -82,6 +82,26 @@ end
 $$;
 comment on function mrprompt_internal.message_tokens(json, json) is 'About how many tokens a message has.';
 
+create function mrprompt_internal.check_waiting(thread_id uuid) returns void
+    language plpgsql set search_path = pg_catalog, pg_temp set enable_seqscan = off
+as $$
+declare
+    -- A run's end gives them all their places, and whatever else ends in its transaction waits for that.
+    most constant integer := 100;
+    most_bytes constant bigint := 1000000;
+    waiting record;
+begin
+    select count(*) as number, coalesce(sum(m.bytes), 0) as bytes into waiting
+    from mrprompt.messages m where m.thread_id = check_waiting.thread_id and m.position is null;
+    if waiting.number >= most or waiting.bytes >= most_bytes then
+        raise exception using errcode = 'PT429', message = format('%s messages of %s bytes wait in thread %s already', waiting.number, waiting.bytes, thread_id),
+            detail = format('No more wait than %s, nor behind %s bytes.', most, most_bytes),
+            hint = 'Wait until its run has ended (wait_for_run), or cancel it (cancel_run).';
+    end if;
+end
+$$;
+comment on function mrprompt_internal.check_waiting(uuid) is 'PT429 where as many messages wait for a run of the thread as may.';
+
 create function mrprompt_internal.add_message(
     thread_id uuid, user_id uuid, role text, content json, metadata jsonb default '{}', run_id uuid default null, agent_id uuid default null,
     refusal text default null, reasoning text default null, tool_calls json default null, tool_call_id text default null, raw json default null,
@@ -91,6 +111,9 @@ as $$
 declare
     new_id constant uuid := coalesce(message_id, mrprompt_internal.uuidv7());
 begin
+    if waiting then
+        perform mrprompt_internal.check_waiting(thread_id);
+    end if;
     insert into mrprompt.messages (id, thread_id, position, user_id, role, status, incomplete_reason, content, refusal, reasoning, tool_calls, tool_call_id,
         raw, agent_id, run_id, metadata, tokens)
     values (new_id, add_message.thread_id,
@@ -106,7 +129,7 @@ end
 $$;
 comment on function mrprompt_internal.add_message(
     uuid, uuid, text, json, jsonb, uuid, uuid, text, text, json, text, json, uuid, text, boolean) is
-    'Puts a message at the end of a thread (or waiting: behind its active run), unchecked. The caller holds the thread''s row.';
+    'Puts a message at the end of a thread, or (waiting: PT429) behind its active run; its content is not checked. The caller holds the thread''s row.';
 
 create function mrprompt_internal.refuse_thread(thread_id uuid) returns void
     language plpgsql immutable set search_path = pg_catalog, pg_temp

@@ -130,6 +130,26 @@ select mrprompt.create_message(:'thread', 'from the back end') as theirs \gset
 select user_id from mrprompt.messages where id = :'theirs';
 select text from mrprompt.list_messages(:'thread', 1);
 reset role;
+-- what waits is placed at once when the run ends: so it is bounded, and in a deleted thread it stays where it is
+select t.be('ann');
+set role mrprompt_user;
+select mrprompt.create_thread('[{"role": "user", "content": "Hello"}]') as busy \gset
+reset role;
+select t.run(:'busy') is not null as runs;
+set role mrprompt_user;
+select count(mrprompt.create_message(:'busy', 'again', when_busy => 'queue')) from generate_series(1, 100);
+select t.why(format('select mrprompt.create_message(%L, ''once more'', when_busy => ''queue'')', :'busy'));
+reset role;
+select mrprompt_internal.end_run(r, 'completed') from mrprompt.runs r where thread_id = :'busy' and active;
+select count(*), max(position) from mrprompt.messages where thread_id = :'busy';
+select t.run(:'busy') is not null as runs;
+set role mrprompt_user;
+select mrprompt.create_message(:'busy', repeat('word ', 250000), when_busy => 'queue') is not null as one_may_be_large;
+select t.why(format('select mrprompt.create_message(%L, ''and this'', when_busy => ''queue'')', :'busy'));
+select mrprompt.delete_thread(:'busy') is not null as deleted;
+reset role;
+select r.status, (select count(*) from mrprompt.messages m where m.thread_id = r.thread_id and m.position is null) as left_waiting
+from mrprompt.runs r where thread_id = :'busy' order by id desc limit 1;
 -- a page of a long thread is read through the index: as many rows as it has, and no more
 insert into mrprompt.messages (thread_id, position, user_id, role, content, tokens)
 select :'thread', 100 + p, 'aaaaaaaa-0000-4000-8000-000000000001', 'user', '"x"', 1 from generate_series(1, 20000) p;
