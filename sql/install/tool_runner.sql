@@ -376,14 +376,14 @@ begin atomic
                 then 'they tried to write, and these tools are not registered as ones that write' end
             else substring(c.output from '^{"error":{"sqlstate":"(?:42501|57P01)","message":"((?:this run was made for a user by somebody else'
                 '|role [^"\\]* (?:is gone, and|is a superuser or passes)|the process that ran it ended)[^"\\]*)"') end as problem
-        from mrprompt.tool_calls c
-        where c.id > mrprompt_internal.uuid_at(now() - interval '1 day') and c.kind = 'sql' and mrprompt_internal.caller_is_admin()
+        from (select * from mrprompt.tool_calls l where l.id > mrprompt_internal.uuid_at(now() - interval '1 day') order by l.id desc limit 10000) c
+        where c.kind = 'sql' and mrprompt_internal.caller_is_admin()
           and (c.status = 'failed'
               or c.status = 'cancelled' and c.tries = 0 and not c.approval and c.output = '{"error":"the run ended (expired) before the tool answered"}')) f
     where f.problem is not null
     group by f.problem order by count(*) desc limit 10;
 end;
-comment on function mrprompt_internal.failed_tool_calls() is 'For doctor(): calls of the last day that failed for what an admin must mend.';
+comment on function mrprompt_internal.failed_tool_calls() is 'For doctor(): calls of the last day, the newest 10,000 of them, that failed for what an admin must mend.';
 
 create function mrprompt_internal.tool_role_problem(role name) returns text
     language sql stable set search_path = pg_catalog, pg_temp

@@ -159,6 +159,7 @@ begin
     return mrprompt_internal.tool_definition(tool);
 end
 $$;
+comment on function mrprompt_internal.register_tool(text, oid, text, boolean, boolean, boolean, interval, integer, boolean, text) is 'register_tool() with the owner''s rights; judges the caller itself.';
 
 create function mrprompt.register_tool(
     name text, function text, description text default null, writes boolean default false, needs_approval boolean default false,
@@ -189,6 +190,7 @@ begin
     end if;
 end
 $$;
+comment on function mrprompt_internal.enable_tool(text, boolean) is 'enable_tool() with the owner''s rights; judges the caller itself.';
 
 create function mrprompt.enable_tool(name text, enabled boolean default true) returns void
     language sql volatile return mrprompt_internal.enable_tool(name, enabled);
@@ -224,6 +226,7 @@ begin
     return false;
 end
 $$;
+comment on function mrprompt_internal.unregister_tool(text, boolean) is 'unregister_tool() with the owner''s rights; judges the caller itself.';
 
 create function mrprompt.unregister_tool(name text, force boolean default false) returns boolean
     language sql volatile return mrprompt_internal.unregister_tool(name, force);
