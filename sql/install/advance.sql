@@ -112,23 +112,63 @@ comment on function mrprompt_internal.advance_runs(uuid[]) is 'Has runs go on; a
 create function mrprompt_internal.advance_waiting(max_rows integer, work_from uuid default '00000000-0000-0000-0000-000000000000') returns integer
     language plpgsql set search_path = pg_catalog, pg_temp set enable_seqscan = off
 as $$
+declare
+    due constant uuid := mrprompt_internal.work_due();
+    work record;
+    did integer := 0;
+    tried integer := 0;
+    refused uuid[] := '{}';  -- users
+    later uuid[];
+    put_off integer := 0;
+    part integer;
 begin
-    return mrprompt_internal.advance_runs(array(
-        select distinct w.run_id from (
-            select l.run_id from mrprompt_internal.run_work l
-            join mrprompt.runs r on r.id = l.run_id join mrprompt.threads t on t.id = r.thread_id
-            where l.id >= work_from
-            -- What somebody holds stands in nobody's way.
-            order by l.id limit max_rows for no key update of r, t skip locked) w));
+    loop
+        select array_agg(w.run_id order by w.id) as runs, array_agg(w.user_id order by w.id) as users, array_agg(w.asks order by w.id) as asks into work
+        from (
+            select distinct on (l.run_id) l.* from (
+                select l.id, l.run_id, r.user_id, r.request_id is null and r.status <> 'cancelling' as asks
+                from mrprompt_internal.run_work l
+                join mrprompt.runs r on r.id = l.run_id join mrprompt.threads t on t.id = r.thread_id
+                where l.id >= work_from and l.id < due
+                -- What somebody holds stands in nobody's way.
+                order by l.id limit max_rows for no key update of r, t skip locked) l
+            order by l.run_id, l.id) w;
+        later := '{}';
+        for n in 1..coalesce(cardinality(work.runs), 0) loop
+            -- Where one of a user's found no room, the next would find none.
+            if work.asks[n] and work.users[n] = any (refused) then
+                later := later || work.runs[n];
+            else
+                tried := tried + 1;
+                part := mrprompt_internal.advance_runs(array[work.runs[n]]);
+                did := did + part;
+                if part = 0 then
+                    later := later || work.runs[n];
+                    refused := refused || work.users[n];
+                end if;
+            end if;
+        end loop;
+        exit when later = '{}';
+        part := mrprompt_internal.put_off(later);
+        put_off := put_off + part;
+        -- Somebody else's may stand behind them.
+        exit when part = 0 or tried >= max_rows or put_off >= 1000;
+    end loop;
+    return did;
 end
 $$;
 comment on function mrprompt_internal.advance_waiting(integer, uuid) is
-    'Has runs go on that somebody held, or that somebody has nudged; work_from: below are dead rows, for an old snapshot, and what committed late.';
+    'Has runs go on that somebody held, or that somebody has nudged; who is refused is put off, and his others with him; work_from: below are dead rows, for an old snapshot, and what committed late.';
 
 create function mrprompt_internal.tend_runs(max_rows integer) returns integer
     language plpgsql set search_path = pg_catalog, pg_temp set enable_seqscan = off
 as $$
+declare
+    beyond constant uuid := mrprompt_internal.uuid_at(clock_timestamp() + interval '1 minute');
 begin
+    -- Nothing is put off for so long: the clock was put back.
+    update mrprompt_internal.run_work w set id = mrprompt_internal.uuidv7()
+    where w.id = any (array(select l.id from mrprompt_internal.run_work l where l.id > beyond limit max_rows for update skip locked));
     if exists (select from mrprompt.tool_calls c where c.status in ('queued', 'running')) or exists (select from mrprompt_internal.tool_processes) then
         perform mrprompt_internal.mend_tool_calls(max_rows);
         perform mrprompt_internal.start_waiting_tools();

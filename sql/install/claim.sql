@@ -120,6 +120,7 @@ declare
     lowest_tag constant bigint := case when full_scan then 0 else fetcher.claim_from end;
     earliest constant timestamptz := case when full_scan then '-infinity' else fetcher.marked_at - interval '10 seconds' end;
     work_from constant uuid := case when full_scan then '00000000-0000-0000-0000-000000000000' else mrprompt_internal.uuid_at(earliest) end;
+    work_due constant uuid := mrprompt_internal.work_due();
     aside uuid[];
     ids uuid[];
     held numeric[]; held_on text[]; counted_in text[]; reservations bigint[]; limits bigint[];  -- of ids, where they are metered
@@ -143,7 +144,7 @@ begin
         exists (select from mrprompt.budgets b where b.enabled) or exists (select from mrprompt.rate_limits l where l.enabled) as metered,
         exists (select from mrprompt_internal.queue q
                 where q.fetcher_id is null and not q.ready and q.ready_at >= earliest and q.ready_at <= moment) as due,
-        exists (select from mrprompt_internal.run_work w where w.id >= work_from) as runs,
+        exists (select from mrprompt_internal.run_work w where w.id >= work_from and w.id < work_due) as runs,
         (select h.here from mrprompt_internal.home h) as at_home
     into wished;
     body := json_build_object('providers', '[]'::json, 'jobs', '[]'::json, 'next_ms', null,

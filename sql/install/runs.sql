@@ -130,11 +130,14 @@ comment on column mrprompt_internal.run_identities.role_name is 'Null: nobody''s
 
 create table mrprompt_internal.run_work (
     id uuid primary key default mrprompt_internal.uuidv7(),
-    run_id uuid not null
+    run_id uuid not null,
+    refusals integer not null default 0
 ) with (autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 500, autovacuum_vacuum_cost_delay = 0);
 create index run_work_of_run on mrprompt_internal.run_work (run_id);
 -- One run may stand here several times: who puts it down waits for nobody who has done so and not yet committed.
 comment on table mrprompt_internal.run_work is 'Runs that may be able to go on: advance_waiting() looks at them.';
+comment on column mrprompt_internal.run_work.id is 'Of the time from which on it is looked at: in the future where the run was refused.';
+comment on column mrprompt_internal.run_work.refusals is 'How often in a row it was: by a queue that is full, mostly.';
 
 do $rls$
 declare
@@ -157,12 +160,45 @@ $rls$;
 create policy own_rows on mrprompt.runs for select to mrprompt_user
     using (user_id = (select mrprompt.current_user_id()) or (select mrprompt_internal.may_act_for_others()));
 
+create function mrprompt_internal.work_due() returns uuid
+    language plpgsql set search_path = pg_catalog, pg_temp
+as $$
+begin
+    -- Ids can be a little ahead of the clock; who is put off is so for longer.
+    return mrprompt_internal.uuid_at(clock_timestamp() + interval '1 second');
+end
+$$;
+comment on function mrprompt_internal.work_due() is 'Rows of run_work below this id are due.';
+
+create function mrprompt_internal.put_off(runs uuid[]) returns integer
+    language plpgsql set search_path = pg_catalog, pg_temp set enable_seqscan = off
+as $$
+declare
+    did integer;
+begin
+    with gone as (
+        delete from mrprompt_internal.run_work w
+        where w.id = any (array(select l.id from mrprompt_internal.run_work l where l.run_id = any (runs) for update skip locked))
+        returning w.run_id, w.refusals
+    )
+    insert into mrprompt_internal.run_work (id, run_id, refusals)
+    select mrprompt_internal.id_of_time(clock_timestamp() + interval '1 second' * 2 ^ least(g.refusals + 1, 5)), g.run_id, g.refusals + 1
+    from (select l.run_id, max(l.refusals) as refusals from gone l group by l.run_id) g;
+    get diagnostics did = row_count;
+    return did;
+end
+$$;
+comment on function mrprompt_internal.put_off(uuid[]) is
+    'Has the contract look at runs that were refused, or would be, in 2 to 32 seconds, longer each time; answers of how many.';
+
 create function mrprompt_internal.put_work(run_id uuid) returns void
     language plpgsql set search_path = pg_catalog, pg_temp set enable_seqscan = off
 as $$
+declare
+    due constant uuid := mrprompt_internal.work_due();
 begin
     -- A row that somebody has locked may be gone when he commits.
-    perform from mrprompt_internal.run_work w where w.run_id = put_work.run_id limit 1 for key share skip locked;
+    perform from mrprompt_internal.run_work w where w.run_id = put_work.run_id and w.id < due limit 1 for key share skip locked;
     if not found then
         insert into mrprompt_internal.run_work (run_id) values (put_work.run_id);
     end if;

@@ -47,3 +47,65 @@ select idx_tup_read as before from pg_stat_user_indexes where indexrelname = 'qu
 select count(*) from t.claim('f1', 10);
 select pg_stat_force_next_flush();
 select idx_tup_read - :before < 50 as reads_what_it_takes from pg_stat_user_indexes where indexrelname = 'queue_ready';
+-- one user's runs that find no room in the queue hold up nobody else's: the next claim brings another's, however many of hers are in front of it
+delete from mrprompt_internal.queue;
+-- What a claim hands out is answered; each of these runs has another one behind it, which is then put down to be looked at.
+create function t.answer_all(room int) returns bigint language sql as $$
+    with jobs as materialized (
+        select j from mrprompt_internal.claim((t.args('f1') || jsonb_build_object('room', room, 'bytes', 10000000))::json) c, json_array_elements(c.body -> 'jobs') j
+    ), settled as materialized (
+        select mrprompt_internal.settle((t.args('f1') || jsonb_build_object('outcomes', (
+            select jsonb_agg(jsonb_build_object('request', j ->> 'request', 'attempt', j -> 'attempt', 'result', 'succeeded',
+                'response', '{"content": "Hi.", "finish_reason": "stop"}'::jsonb)) from jobs)))::json))
+    select count(*) from jobs, settled $$;
+create function t.two_runs(agent uuid) returns uuid language plpgsql as $$
+declare
+    thread uuid := (select thread_id from mrprompt.create_thread_and_run(agent, '[{"role": "user", "content": "Hello"}]'));
+begin
+    return mrprompt.create_run(thread, agent, when_busy => 'queue');
+end $$;
+create view t.runs as
+    select case user_id when 'aaaaaaaa-0000-4000-8000-000000000001' then 'ann' else 'bob' end as who,
+        case when finished_at is not null then 'ended' when not active then 'waits' when request_id is null then 'finds no room' else 'asks' end as state, count(*)
+    from mrprompt.runs group by 1, 2 order by 1, 2;
+select t.be('');
+select mrprompt.create_agent('curator', provider => 'fake', model => 'm', shared => true) as agent \gset
+select t.be('ann');
+select count(t.two_runs(:'agent')) from generate_series(1, 70);
+select t.answer_all(100);
+select count(mrprompt.chat_text('in the way', 'm', 'fake')) from generate_series(1, 3);
+select t.be('bob');
+select t.two_runs(:'agent') is not null as asked;
+alter system set mrprompt.max_queued_per_user = 3;
+select pg_reload_conf();
+\set ECHO none
+select 'do $do$ begin if mrprompt_internal.setting(''mrprompt.max_queued_per_user'') <> ''3'' then perform pg_sleep(0.05); end if; end $do$' from generate_series(1, 100) \gexec
+\set ECHO all
+-- bob's first, then his second, which comes behind all of hers
+select t.answer_all(1), t.answer_all(1);
+table t.runs;
+select count(*) from t.claim('f1', 10);
+table t.runs;
+-- what was refused is put off, for longer each time; what it is told meanwhile it hears at once
+select count(distinct run_id), min(refusals) as refusals from mrprompt_internal.run_work;
+update mrprompt_internal.run_work set id = mrprompt_internal.id_of_time(clock_timestamp() + interval '30 s');
+select t.be('ann');
+select count(mrprompt.chat_text('in the way', 'm', 'fake')) from generate_series(1, 3);
+select run_id as one from mrprompt_internal.run_work order by id limit 1 \gset
+select mrprompt_internal.put_work(:'one'), mrprompt_internal.put_work(:'one');
+select count(*) as twice, count(*) filter (where id < mrprompt_internal.work_due()) as due from mrprompt_internal.run_work where run_id = :'one';
+select mrprompt_internal.advance_waiting(10);
+select count(*), max(refusals) as refusals from mrprompt_internal.run_work where run_id = :'one';
+-- where the clock was put back its time would never come
+update mrprompt_internal.run_work set id = mrprompt_internal.id_of_time(now() + interval '1 hour') where run_id <> :'one';
+select t.claim('f1', 10);
+table t.runs;
+alter system reset mrprompt.max_queued_per_user;
+select pg_reload_conf();
+\set ECHO none
+select 'do $do$ begin if mrprompt_internal.setting(''mrprompt.max_queued_per_user'') = ''3'' then perform pg_sleep(0.05); end if; end $do$' from generate_series(1, 100) \gexec
+\set ECHO all
+select mrprompt_internal.tend_runs(1000) > 0 as looked;
+table t.runs;
+drop view t.runs;
+drop function t.answer_all(int), t.two_runs(uuid);
