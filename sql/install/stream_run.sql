@@ -124,6 +124,12 @@ begin
         select e.seq, e.event, mrprompt_internal.event_data(e.event, e.subject, run, (e.seq / 1000000000000)::integer, e.created_at) as data
         from mrprompt.run_events e where e.run_id = run.id and e.seq > after_
         union all
+        -- Whose events are pruned has ended all the same: behind whatever its number was.
+        select run.steps * 1000000000000 + 999999999998 + l.place - 1, l.event, mrprompt_internal.event_data(l.event, run.id, run)
+        from unnest(array['thread.run.' || run.status, 'done']) with ordinality l (event, place)
+        where run.finished_at is not null and run.steps * 1000000000000 + 999999999998 + l.place - 1 > after_
+          and not exists (select from mrprompt.run_events e where e.run_id = run.id)
+        union all
         -- It was put down that the run was queued; that it is at work shows in its request.
         select c.step * 1000000000000 + 1, 'thread.run.in_progress', mrprompt_internal.event_data('thread.run.in_progress', run.id, run)
         from calls c left join mrprompt.requests q on q.id = c.request_id

@@ -55,6 +55,15 @@ select t.events(:'run');
 select count(*) from (select 1 from mrprompt.stream_run(:'run', 0, '0')) e;
 select count(*) from (select s.seq from mrprompt.stream_run(:'run', 0, '0') s offset 3 limit 1) a, lateral mrprompt.stream_run(:'run', a.seq, '0') e;
 
+\echo # when they are pruned a reader hears how it ended all the same, once
+begin;
+delete from mrprompt.run_events where run_id = :'run';
+delete from mrprompt.deltas;
+select event from mrprompt.stream_run(:'run', 0, '0') order by seq;
+select t.events(:'run', 1950000000000);
+select count(*) from mrprompt.stream_run(:'run', (select max(seq) from mrprompt.stream_run(:'run', 0, '0')), '0');
+rollback;
+
 \echo # the next run of the thread knows what was said
 select mrprompt.create_message(:'thread', 'And now?') is not null as said;
 select mrprompt.create_run(:'thread', :'curator', instructions => 'Be strict.', model => 'fake-2', temperature => 0.4, top_p => 0.8,
