@@ -9,7 +9,7 @@ begin
     perform mrprompt_internal.need_read_committed();
     select * into run from mrprompt.runs r where r.id = run_id;
     if not found or not (run.user_id is not distinct from mrprompt.current_user_id() or mrprompt_internal.may_act_for_others()) then
-        raise exception using errcode = 'PT404', message = format('there is no run %s of yours', run_id),
+        raise exception using errcode = 'PT404', message = format('there is no run %s of yours', coalesce(run_id::text, 'null')),
             hint = 'select * from mrprompt.list_runs(thread_id => …)';
     end if;
     -- First the thread, then the run: the order of all who wait for both.

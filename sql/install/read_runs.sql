@@ -44,7 +44,7 @@ declare
 begin
     select * into state from mrprompt.run_status s where s.id = run_id;
     if not found then
-        raise exception using errcode = 'PT404', message = format('there is no run %s of yours', run_id),
+        raise exception using errcode = 'PT404', message = format('there is no run %s of yours', coalesce(run_id::text, 'null')),
             hint = 'Runs are visible to their user and to admins, once their transaction has committed.';
     end if;
     return state;
@@ -61,7 +61,7 @@ declare
     up constant boolean := "order" = 'asc';
     scan_up constant boolean := mrprompt_internal.page_goes_up("limit", "order", after is null and before is not null);
 begin
-    if thread_id is not null and not exists (select from mrprompt.threads t where t.id = list_runs.thread_id) then
+    if thread_id is not null and not exists (select from mrprompt.threads t where t.id = list_runs.thread_id and t.deleted_at is null) then
         perform mrprompt_internal.refuse_thread(thread_id);
     end if;
     return query
@@ -69,6 +69,8 @@ begin
     where s.id = any (array(
         select r.id from mrprompt.runs r
         where case when list_runs.thread_id is null then r.user_id = (select mrprompt.current_user_id()) else r.thread_id = list_runs.thread_id end
+          -- By the key, for each row that is read: the offset keeps the planner from hashing all threads.
+          and exists (select from mrprompt.threads t where t.id = r.thread_id and t.deleted_at is null offset 0)
           and (after is null or case when up then r.id > after else r.id < after end)
           and (before is null or case when up then r.id < before else r.id > before end)
         order by case when scan_up then r.id end, r.id desc limit "limit"))
@@ -103,7 +105,7 @@ declare
     scan_up constant boolean := mrprompt_internal.page_goes_up("limit", "order", after is null and before is not null);
 begin
     if not exists (select from mrprompt.runs r where r.id = list_run_steps.run_id) then
-        raise exception using errcode = 'PT404', message = format('there is no run %s of yours', run_id), hint = 'select * from mrprompt.list_runs()';
+        raise exception using errcode = 'PT404', message = format('there is no run %s of yours', coalesce(run_id::text, 'null')), hint = 'select * from mrprompt.list_runs()';
     end if;
     -- A run has few.
     return query

@@ -219,6 +219,9 @@ select mrprompt.create_run(:'thread', :'agent', when_busy => 'queue') as second 
 select mrprompt.delete_thread(:'thread') is not null as deleted;
 select t.look();
 select status, count(*) from mrprompt.runs where id in (:'run', :'second') group by 1;
+select count(*) from mrprompt.list_runs() where id in (:'run', :'second');
+select t.why(format('select mrprompt.list_runs(%L)', :'thread'));
+select t.why(format('select mrprompt.%s', c)) from unnest('{get_run(null),cancel_run(null),list_run_steps(null)}'::text[]) c;
 select t.be('bob');
 select thread_id as thread, run_id as run from mrprompt.create_thread_and_run(:'shared', '[{"role": "user", "content": "?"}]') \gset
 select mrprompt.create_run(:'thread', :'shared', when_busy => 'queue') as second \gset
