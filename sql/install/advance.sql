@@ -66,10 +66,10 @@ begin
         perform mrprompt_internal.put_work(run_id);
         return false;
     end if;
-    perform mrprompt_internal.forget_work(run.id);
     while more loop
         -- An answer that was taken is paid for: it stays, whatever becomes of what follows it.
         begin
+            perform mrprompt_internal.forget_work(run_id);
             select * into run from mrprompt.runs r where r.id = run_id;
             more := run.active and mrprompt_internal.go_on(run);
         exception

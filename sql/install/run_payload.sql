@@ -79,10 +79,9 @@ declare
         select m.position from mrprompt.messages m where m.thread_id = run.thread_id and m.position < own and m.role = 'user' order by m.position desc limit 1);
     lowest bigint := 1;
     first_ bigint;
-    head bigint;
-    head_tokens bigint;
-    head_bytes bigint;
+    earlier record;
     beside bigint;
+    head bigint;
     -- What is new, with the call where it is what a tool has answered.
     needed constant bigint := (
         select sum(m.bytes) from mrprompt.messages m
@@ -107,18 +106,21 @@ begin
         return null;
     end if;
     if first_ > 1 and newest is null then
-        -- What was asked last is what is answered; if that is there, what was asked first is what the conversation is about. The middle is left out.
-        select m.position, m.tokens, m.bytes into head, head_tokens, head_bytes from mrprompt.messages m
-        where m.thread_id = run.thread_id and m.role = 'user' and m.position = case when question < first_ then question else (
-            select l.position from mrprompt.messages l where l.thread_id = run.thread_id and l.position is not null order by l.position limit 1) end;
-        if head < first_ and (head = question or head_tokens <= room / 4 and head_bytes <= room_bytes / 4) then
-            beside := mrprompt_internal.first_within(run.thread_id, first_, room - head_tokens, room_bytes - head_bytes);
-        end if;
-        if beside <= (case when question >= first_ then question else own end) then
-            first_ := beside;
-        else
-            head := null;
-        end if;
+        -- What was asked last is what is answered, what was asked first is what the conversation is about; the middle is left out.
+        for earlier in
+            select m.position, m.tokens, m.bytes from mrprompt.messages m
+            where m.thread_id = run.thread_id and m.position < first_ and m.role = 'user' and m.position = any (array[question, (
+                select l.position from mrprompt.messages l where l.thread_id = run.thread_id and l.position is not null order by l.position limit 1)])
+              and (m.position = question or m.tokens <= room / 4 and m.bytes <= room_bytes / 4)
+            order by m.position desc
+        loop
+            beside := mrprompt_internal.first_within(run.thread_id, first_, room - earlier.tokens, room_bytes - earlier.bytes);
+            if beside <= (case when question >= first_ then question else own end) then
+                head := earlier.position;
+                first_ := beside;
+                exit;
+            end if;
+        end loop;
         -- Not with an answer to what is not there.
         first_ := coalesce((
             select m.position from mrprompt.messages m
