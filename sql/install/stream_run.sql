@@ -66,7 +66,10 @@ begin
     end if;
     return query
     select 16 * d.seq + e.k, e.event, e.data
-    from ((select d.seq, d.attempt, d.event, d.content, d.reasoning, d.refusal, d.tool_calls
+    from (select p.*, min(p.seq) filter (where p.content is not null or p.refusal is not null) over earlier as text_before,
+              min(p.seq) filter (where p.tool_calls is not null) over earlier as call_before
+          from (
+          (select d.seq, d.attempt, d.event, d.content, d.reasoning, d.refusal, d.tool_calls
            from mrprompt.deltas d where d.request_id = request and d.seq >= from_seq
            -- The first may have been read; each of the others is an event at least, so that nothing behind them comes before them.
            order by d.seq limit most + 1)
@@ -75,13 +78,18 @@ begin
           select 1, 1, 'delta', mrprompt_internal.message_text(m.content), m.reasoning, m.refusal, (
               select json_agg(json_build_object('index', n - 1, 'id', c -> 'id', 'name', c -> 'function' -> 'name', 'arguments', c -> 'function' -> 'arguments'))
               from json_array_elements(m.tool_calls) with ordinality l (c, n))
-          from mrprompt.messages m where m.id = ids[1] and not exists (select from mrprompt.deltas d where d.request_id = request)) d
-    left join (
-        select f.attempt, min(f.seq) filter (where f.content is not null or f.refusal is not null) as text, min(f.seq) filter (where f.tool_calls is not null) as call
-        from mrprompt.deltas f where f.request_id = request group by f.attempt) first_ on first_.attempt = d.attempt
+          from mrprompt.messages m where m.id = ids[1] and not exists (select from mrprompt.deltas d where d.request_id = request)) p
+          window earlier as (partition by p.attempt order by p.seq rows between unbounded preceding and 1 preceding)) d
+    -- The first of its attempt in this page, with none before it: that is looked up once, backwards, where the last one stands near.
     cross join lateral (
-        select (d.content is not null or d.refusal is not null) and d.seq = coalesce(first_.text, d.seq) as first_text,
-            d.tool_calls is not null and d.seq = coalesce(first_.call, d.seq) as first_call) is_
+        select (d.content is not null or d.refusal is not null) and d.text_before is null and (
+                select f.seq from mrprompt.deltas f
+                where f.request_id = request and f.seq < from_seq and f.attempt = d.attempt and (f.content is not null or f.refusal is not null)
+                order by f.seq desc limit 1) is null as first_text,
+            d.tool_calls is not null and d.call_before is null and (
+                select f.seq from mrprompt.deltas f
+                where f.request_id = request and f.seq < from_seq and f.attempt = d.attempt and f.tool_calls is not null
+                order by f.seq desc limit 1) is null as first_call offset 0) is_
     cross join lateral (values
         (0, 'thread.run.step.restarted', json_build_object('id', ids[2], 'run_id', run.id, 'message_id', ids[1]), d.event = 'restart' and begun),
         (1, 'thread.run.step.created', beginning, is_.first_text),
