@@ -332,6 +332,7 @@ declare
     run mrprompt.runs := mrprompt_internal.own_run(run_id);
     waiting text[];
     unknown text;
+    did integer;
 begin
     perform mrprompt_internal.require_action(run);
     waiting := mrprompt_internal.calls_that(run, 'needs_approval');
@@ -345,6 +346,9 @@ begin
             detail = 'Waiting: ' || array_to_string(waiting, ', '), hint = 'select required_action from mrprompt.get_run(…)';
     elsif approved is null then
         raise exception using errcode = 'PT400', message = 'approved must be true or false';
+    elsif length(reason) > 2000 then
+        raise exception using errcode = 'PT413', message = 'reason has more than 2000 characters', detail = format('it has %s', length(reason)),
+            hint = 'It is for the model, in a sentence: what is more belongs into a message.';
     end if;
     update mrprompt.tool_calls c
     set status = case when approved then 'queued' else 'refused' end, answered_at = clock_timestamp(),
@@ -353,8 +357,9 @@ begin
     from mrprompt.run_steps s
     where s.run_id = run.id and s.step = run.steps and s.type = 'tool_calls' and c.step_id = s.id and c.status = 'needs_approval'
       and (call_ids is null or c.call_id = any (call_ids));
+    get diagnostics did = row_count;
     perform mrprompt_internal.await_tools(run, mrprompt_internal.run_config(run), answered => true);
-    return coalesce(cardinality(call_ids), cardinality(waiting));
+    return did;
 end
 $$;
 comment on function mrprompt_internal.approve_tool_calls(uuid, text[], boolean, text) is 'approve_tool_calls() with the owner''s rights; judges the caller itself.';
