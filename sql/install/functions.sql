@@ -93,6 +93,15 @@ create function mrprompt_internal.uuid_at(moment timestamptz) returns uuid
     return (lpad(to_hex((extract(epoch from moment) * 1000)::bigint), 12, '0') || '70008000000000000000')::uuid;
 comment on function mrprompt_internal.uuid_at(timestamptz) is 'The smallest UUIDv7 of that millisecond: a bound for range scans by time.';
 
+create function mrprompt_internal.id_of_time(moment timestamptz) returns uuid
+    language plpgsql volatile set search_path = pg_catalog, pg_temp
+as $$
+begin
+    return overlay(mrprompt_internal.uuidv7()::text placing left(mrprompt_internal.uuid_at(moment)::text, 13) from 1)::uuid;
+end
+$$;
+comment on function mrprompt_internal.id_of_time(timestamptz) is 'A new UUIDv7 of that millisecond: what is imported stands in lists where it was, and what is put off at its time.';
+
 create function mrprompt_internal.slot_of(id uuid) returns smallint
     language sql immutable strict parallel safe
     return ((extract(year from mrprompt_internal.uuid_time(id) at time zone 'UTC') * 12

@@ -12,15 +12,6 @@ end
 $$;
 comment on function mrprompt_internal.import_time(json, timestamptz) is 'When something that is imported was made.';
 
-create function mrprompt_internal.id_of_time(moment timestamptz) returns uuid
-    language plpgsql volatile set search_path = pg_catalog, pg_temp
-as $$
-begin
-    return overlay(mrprompt_internal.uuidv7()::text placing left(mrprompt_internal.uuid_at(moment)::text, 13) from 1)::uuid;
-end
-$$;
-comment on function mrprompt_internal.id_of_time(timestamptz) is 'A new UUIDv7 of that millisecond: what is imported stands in lists where it was.';
-
 create function mrprompt_internal.import_content(
     given json, role text, inout refusal text, out content json, out note text)
     language plpgsql immutable set search_path = pg_catalog, pg_temp

@@ -74,7 +74,7 @@ begin
         update mrprompt.tool_calls c
         set status = 'cancelled', finished_at = clock_timestamp(), output = format('{"error":"the run ended (%s) before the tool answered"}', end_run.status)
         where c.step_id = open_step.id and c.status in ('needs_approval', 'needs_output', 'queued', 'running');
-        perform mrprompt_internal.stop_tool_calls(run.id);
+        perform mrprompt_internal.stop_tools(run_id => run.id);
         -- Providers refuse a conversation with a call that nothing answered.
         perform mrprompt_internal.answer_calls(run);
         open_step.status := case when end_run.status in ('cancelled', 'expired') then end_run.status else 'failed' end;

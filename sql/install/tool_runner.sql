@@ -332,29 +332,18 @@ $$;
 comment on function mrprompt_internal.mend_tool_calls(integer) is
     'Queues again, or fails, running calls whose process is gone; a call is tried twice at most. Ends processes whose call is over. Returns how many calls.';
 
-create function mrprompt_internal.stop_tool_calls(run_id uuid) returns void
+create function mrprompt_internal.stop_tools(run_id uuid default null, tool text default null) returns void
     language plpgsql set search_path = pg_catalog, pg_temp
 as $$
 begin
     perform mrprompt_internal.stop_tool(p.pid)
-    from mrprompt.tool_calls c join mrprompt_internal.tool_processes p on p.call_id = c.id and p.tries = c.tries
-    where c.run_id = stop_tool_calls.run_id;
+    from mrprompt_internal.tool_processes p join mrprompt.tool_calls c on c.id = p.call_id and c.tries = p.tries
+    where c.run_id = stop_tools.run_id or c.name = stop_tools.tool;
 end
 $$;
-comment on function mrprompt_internal.stop_tool_calls(uuid) is
-    'At the commit of this transaction, ends the tool processes of this run; what they did is rolled back. Never waits.';
-
-create function mrprompt_internal.stop_calls_of(tool text) returns void
-    language plpgsql set search_path = pg_catalog, pg_temp
-as $$
-begin
-    -- They are tried again, as calls whose process is gone, and fail then.
-    perform mrprompt_internal.stop_tool(p.pid)
-    from mrprompt.tool_calls c join mrprompt_internal.tool_processes p on p.call_id = c.id and p.tries = c.tries
-    where c.name = stop_calls_of.tool and c.status = 'running';
-end
-$$;
-comment on function mrprompt_internal.stop_calls_of(text) is 'At the commit of this transaction, ends the processes that run this tool.';
+comment on function mrprompt_internal.stop_tools(uuid, text) is
+    'At the commit of this transaction, ends the processes that work for this run, or run this tool; what they did is rolled back, and what still counts is '
+    'looked at again as a call whose process is gone. Never waits.';
 
 create function mrprompt_internal.waiting_tool_calls(out queued bigint, out running bigint, out oldest_seconds numeric)
     language sql stable security definer set search_path = pg_catalog, pg_temp

@@ -186,7 +186,7 @@ begin
             detail = (select 'Registered: ' || coalesce(string_agg(l.name, ', ' order by l.name), 'none') from (select t.name from mrprompt.tools t order by 1 limit 100) l);
     end if;
     if not enabled then
-        perform mrprompt_internal.stop_calls_of(enable_tool.name);
+        perform mrprompt_internal.stop_tools(tool => enable_tool.name);
     end if;
 end
 $$;
@@ -220,7 +220,7 @@ begin
     end if;
     delete from mrprompt.tools t where t.name = unregister_tool.name;
     if found then
-        perform mrprompt_internal.stop_calls_of(unregister_tool.name);
+        perform mrprompt_internal.stop_tools(tool => unregister_tool.name);
         return true;
     end if;
     return false;
